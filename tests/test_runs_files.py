@@ -1,0 +1,161 @@
+"""Every write of a run at every point where it can fail or be cut short: the old state or the new one, nothing else."""
+
+import errno
+import os
+
+import pytest
+
+from mlp_cli.errors import SystemFault
+from mlp_cli.runs import files
+
+
+class Killed(BaseException):
+    """The process is gone at this instant."""
+
+
+class Fault:
+    """Numbers the calls that change the disk and lets the n-th one fail, or all from the n-th on be gone."""
+
+    def __init__(self, monkeypatch, n, error):
+        self.n, self.error, self.calls = n, error, 0
+        monkeypatch.setattr(files, "_call", self)
+
+    def __call__(self, operation, *arguments):
+        self.calls += 1
+        if isinstance(self.error, Killed) and self.calls >= self.n:
+            raise self.error
+        if self.calls == self.n:
+            raise self.error
+        return operation(*arguments)
+
+
+def full_disk():
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_write_atomically_writes_all_parts(tmp_path):
+    path = tmp_path / "a.bin"
+    files.write_atomically(path, b"one", memoryview(b"two"))
+    assert path.read_bytes() == b"onetwo"
+    files.write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("n", range(1, 7))
+def test_a_failing_write_keeps_a_whole_file_and_leaves_no_litter(tmp_path, monkeypatch, n):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    fault = Fault(monkeypatch, n, full_disk())
+    with pytest.raises(SystemFault) as caught:
+        files.write_atomically(path, b"new" * 1000)
+    assert fault.calls >= n
+    # The last call syncs the folder, after the rename.
+    assert path.read_bytes() == (b"new" * 1000 if n == 6 else b"old")
+    assert os.listdir(tmp_path) == ["a.bin"]
+    assert str(caught.value) == (
+        f"{path}: cannot write it (3.0 kB needed): no space left on device; free some space there and run again"
+    )
+
+
+def test_the_write_takes_exactly_the_calls_walked_above(tmp_path, monkeypatch):
+    fault = Fault(monkeypatch, 0, full_disk())
+    files.write_atomically(tmp_path / "a.bin", b"new")
+    assert fault.calls == 6
+
+
+@pytest.mark.parametrize("n", range(1, 7))
+def test_a_killed_write_is_made_good_by_the_next(tmp_path, monkeypatch, n):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        Fault(patch, n, Killed())
+        with pytest.raises(Killed):
+            files.write_atomically(path, b"new")
+    assert path.read_bytes() in (b"old", b"new")
+    files.write_atomically(path, b"newer")
+    assert path.read_bytes() == b"newer"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_line_is_added_whole_or_not_at_all(tmp_path, monkeypatch, n):
+    path = tmp_path / "a.jsonl"
+    files.append_line(path, "first")
+    with monkeypatch.context() as patch:
+        Fault(patch, n, full_disk())
+        with pytest.raises(SystemFault, match="no space left"):
+            files.append_line(path, "second")
+    files.append_line(path, "third")
+    assert path.read_text() == "first\nthird\n"
+
+
+def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    files.append_line(path, "first")
+
+    def half_written(operation, *arguments):
+        if operation.__name__ == "write":
+            return operation(arguments[0][:3])
+        return operation(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_call", half_written)
+        with pytest.raises(SystemFault, match="no space left"):
+            files.append_line(path, "second")
+    assert path.read_text() == "first\n"
+
+
+def test_truncate_remove_and_sync(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    files.truncate(path, 4)
+    files.sync(path)
+    assert path.read_bytes() == b"0123"
+    files.remove(path)
+    files.remove(path)
+    files.sync(path)
+    files.sync_folder(tmp_path)
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(SystemFault, match="cannot shorten it: no such file"):
+        files.truncate(path, 0)
+
+
+def test_make_directory_tells_one_caller_true(tmp_path):
+    path = tmp_path / "a" / "b" / "c"
+    with pytest.raises(SystemFault, match="create the folder that should hold it first"):
+        files.make_directory(path)
+    assert files.make_directory(path, parents=True)
+    assert not files.make_directory(path, parents=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemFault, match="a file stands where a folder is expected"):
+        files.make_directory(tmp_path / "file" / "x" / "y", parents=True)
+
+
+def test_a_missing_folder_and_a_long_name_are_sentences(tmp_path):
+    with pytest.raises(SystemFault, match="create the folder that should hold it first"):
+        files.write_atomically(tmp_path / "none" / "a", b"")
+    with pytest.raises(SystemFault, match="choose a shorter name"):
+        files.write_atomically(tmp_path / ("x" * 300), b"")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SystemFault, match="move the folder of that name out of the way"):
+        files.write_atomically(tmp_path / "folder", b"")
+
+
+def test_a_folder_that_cannot_be_synced_is_no_fault(tmp_path, monkeypatch):
+    def call(operation, *arguments):
+        if operation is os.fsync and os.path.isdir(f"/proc/self/fd/{arguments[0]}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return operation(*arguments)
+
+    monkeypatch.setattr(files, "_call", call)
+    files.write_atomically(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (3 * 10**15, "3000.0 TB")],
+)
+def test_sizes_for_people(size, text):
+    assert files.size_text(size) == text
