@@ -1,0 +1,299 @@
+"""A run directory: everything about one training run, under names that never change.
+
+runs/digits-001/
+    config.yaml                               resolved and re-runnable
+    metrics.jsonl                             a line per epoch
+    checkpoints/step-0000012345.safetensors   the newest few
+    checkpoints/best.safetensors              the best on the validation split, where there is one
+    summary.json                              written at the end
+    lock                                      who is writing
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mlp_cli.errors import CheckpointError, ConfigError, SystemFault
+from mlp_cli.runs import checkpoint, files
+from mlp_cli.runs.history import History
+from mlp_cli.runs.lock import Lock, holder
+from mlp_cli.runs.records import to_json
+
+_STEP_NAME = re.compile(r"step-(\d{10,})\.safetensors")
+_CHECKPOINT_NAME = re.compile(r"(step-\d{10,}|best)\.safetensors(\.tmp)?")
+
+
+def _silent(message: str) -> None:
+    """Warns nobody."""
+
+
+class RunDirectory:
+    """The paths of a run and what may be done with them.
+
+    `RunDirectory(path)` looks at a run; `RunDirectory.create(...)` begins or resumes one and holds its lock until
+    `close`, or to the end of a `with` block.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.config_path = self.path / "config.yaml"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.checkpoints_path = self.path / "checkpoints"
+        self.best_path = self.checkpoints_path / "best.safetensors"
+        self.summary_path = self.path / "summary.json"
+        self.lock_path = self.path / "lock"
+        self.history = History(self.metrics_path)
+        self._lock = Lock(self.lock_path)
+        self._proven: set[Path] = set()  # checkpoints that this process wrote or verified
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        out: Path | None = None,
+        base: Path = Path("runs"),
+        resume: bool = False,
+        force: bool = False,
+        warn: Callable[[str], None] = _silent,
+    ) -> "RunDirectory":
+        """Makes or finds the directory of a run, locks it, and leaves it ready to be written to.
+
+        Without `out` it is `<base>/<name>-001` and so on, one more than the highest there is; with `resume` the highest
+        there is, or a new one; `force` has nothing to delete there. A directory `out` may be new or empty. When it
+        holds a run, `resume` keeps that and `force` deletes it first, but never a file that is not the run's.
+
+        Raises ConfigError for a directory that holds a run (with neither flag) or something else, RunInUse when
+        another process writes to it, SystemFault when it cannot be written.
+        """
+        if resume and force:
+            raise ConfigError("--resume goes on with a run and --force deletes it: give only one of them")
+        base = Path(base)
+        if out is not None:
+            path = Path(out)
+            files.make_directory(path, parents=True)
+        else:
+            path = (_newest(base, name) if resume else None) or _make_numbered(base, name)
+        run = cls(path)
+        run._claim(resume, force, warn)
+        return run
+
+    @staticmethod
+    def is_run(path: Path) -> bool:
+        """Whether a run was begun in this directory: a lock or a checkpoint of ours is there.
+
+        A config.yaml or a folder named checkpoints alone could be anybody's.
+        """
+        path = Path(path)
+        if holder(path / "lock") is not None:
+            return True
+        return any(_CHECKPOINT_NAME.fullmatch(name) for name in _names(path / "checkpoints"))
+
+    def close(self) -> None:
+        """Lets other processes write to this run."""
+        self._lock.release()
+
+    def __enter__(self) -> "RunDirectory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def save_config(self, text: str) -> None:
+        """Writes config.yaml. Raises SystemFault."""
+        files.write_atomically(self.config_path, text.encode("utf-8"))
+
+    def write_summary(self, summary: dict) -> None:
+        """Writes summary.json, keys in the order given, a NaN as null. Raises SystemFault."""
+        text = to_json(summary, indent=2) + "\n"
+        files.write_atomically(self.summary_path, text.encode("utf-8", "backslashreplace"))
+
+    def save(self, step: int, tensors: dict[str, np.ndarray], meta: dict) -> Path:
+        """Writes the checkpoint of a step, the history before it: what a checkpoint has behind it is on the disk.
+
+        Raises SystemFault; all older checkpoints are then as they were.
+        """
+        return self._save(self.checkpoint_path(step), tensors, meta)
+
+    def save_best(self, tensors: dict[str, np.ndarray], meta: dict) -> Path:
+        """Writes or replaces the best checkpoint. Raises SystemFault; the former best is then still there."""
+        return self._save(self.best_path, tensors, meta)
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of a step is or will be; names sort like steps."""
+        return self.checkpoints_path / f"step-{step:010d}.safetensors"
+
+    def step_checkpoints(self) -> list[tuple[int, Path]]:
+        """Step and path of the checkpoints that are there, the oldest first, by step and never by date."""
+        matches = (_STEP_NAME.fullmatch(name) for name in _names(self.checkpoints_path))
+        return sorted((int(match[1]), self.checkpoints_path / match[0]) for match in matches if match)
+
+    def newest_valid(self, warn: Callable[[str], None] = _silent) -> checkpoint.Checkpoint | None:
+        """The newest checkpoint that can be read, None where there is none at all.
+
+        Each one that cannot be read is named to `warn` and skipped; the best one is the last resort. Raises
+        CheckpointError when there are checkpoints and none is valid.
+        """
+        candidates = [path for _, path in reversed(self.step_checkpoints())]
+        if os.path.exists(self.best_path):
+            candidates.append(self.best_path)
+        for path in candidates:
+            try:
+                found = checkpoint.read(path)
+            except CheckpointError as error:
+                warn(f"skipped a checkpoint that cannot be used: {error}")
+            else:
+                self._proven.add(path)
+                return found
+        if candidates:
+            raise CheckpointError(
+                f"{self.path}: none of its {len(candidates)} checkpoints can be used; begin again with --force"
+            )
+        return None
+
+    def prune(self, keep: int) -> None:
+        """Deletes all but the newest `keep` checkpoints (one at least), never the best and never the only valid one.
+
+        Raises SystemFault.
+        """
+        checkpoints = [path for _, path in self.step_checkpoints()]
+        keep = max(keep, 1)
+        old, recent = checkpoints[:-keep], checkpoints[-keep:]
+        if not old:
+            return
+        spared = None
+        if not any(self._is_valid(path) for path in reversed(recent)):
+            spared = next((path for path in reversed(old) if self._is_valid(path)), None)
+        for path in old:
+            if path != spared:
+                files.remove(path)
+                self._proven.discard(path)
+
+    def _save(self, path: Path, tensors: dict[str, np.ndarray], meta: dict) -> Path:
+        self.history.sync()
+        checkpoint.write(path, tensors, meta)
+        self._proven.add(path)
+        return path
+
+    def _is_valid(self, path: Path) -> bool:
+        return path in self._proven or checkpoint.is_valid(path)
+
+    def _claim(self, resume: bool, force: bool, warn: Callable[[str], None]) -> None:
+        # Before locking, so that no lock file is put into somebody else's folder, and again after it, since another
+        # process may have begun and ended a run here in between.
+        self._refuse_unless_free(resume or force)
+        self._lock.acquire(warn)
+        try:
+            self._refuse_unless_free(resume or force)
+            self._delete(self._all_files() if force else self._leftovers())
+            files.make_directory(self.checkpoints_path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _refuse_unless_free(self, run_is_welcome: bool) -> None:
+        if not self.path.is_dir():
+            raise ConfigError(f"{self.path}: expected a directory for the run; a file of that name is in the way")
+        if self._is_vacant() or (run_is_welcome and self.is_run(self.path)):
+            return
+        if self.is_run(self.path):
+            raise ConfigError(
+                f"{self.path}: holds a run already; go on with it by --resume, delete it first by --force, "
+                "or choose another directory with --out"
+            )
+        raise ConfigError(
+            f"{self.path}: is not empty and holds no run of mlp; choose a new or an empty directory with --out"
+        )
+
+    def _is_vacant(self) -> bool:
+        """Whether nothing would be lost: the directory is empty, or its run was stopped before it wrote anything."""
+        names = set(_names(self.path))
+        if "lock" in names and not _is_ours(self.lock_path):
+            return False
+        return names <= {"lock", "checkpoints"} and not _names(self.checkpoints_path)
+
+    def _all_files(self) -> list[Path]:
+        # The lock stays: it is held, and it marks the directory as a run should the deletion be interrupted.
+        plain = [self.summary_path, self.metrics_path, self.config_path]
+        return self._checkpoint_files() + plain + self._leftovers()
+
+    def _leftovers(self) -> list[Path]:
+        """Temporary files that a killed process did not come to rename."""
+        suffix = files.TEMPORARY_SUFFIX
+        plain = [path.with_name(path.name + suffix) for path in (self.config_path, self.summary_path)]
+        return plain + [path for path in self._checkpoint_files() if path.name.endswith(suffix)]
+
+    def _checkpoint_files(self) -> list[Path]:
+        names = _names(self.checkpoints_path)
+        return [self.checkpoints_path / name for name in names if _CHECKPOINT_NAME.fullmatch(name)]
+
+    def _delete(self, paths: list[Path]) -> None:
+        present = [path for path in paths if path.exists()]
+        for path in present:
+            files.remove(path)
+        # A checkpoint of the old run that a power cut brought back would be taken for one of the new run.
+        for folder in sorted({path.parent for path in present}):
+            files.sync_folder(folder)
+
+
+def find_model(path: Path) -> Path:
+    """The checkpoint file that MODEL means: itself, or the best one of a run directory.
+
+    That is `best.safetensors`, which a run with a validation split keeps, and the newest checkpoint otherwise. Whether
+    it is valid is for `checkpoint.read` to say. Raises CheckpointError when there is none.
+    """
+    path = Path(path)
+    if os.path.isfile(path):
+        return path
+    if not os.path.isdir(path):
+        raise CheckpointError(f"{path}: expected a checkpoint file or a run directory; there is nothing of that name")
+    run = RunDirectory(path)
+    if os.path.isfile(run.best_path):
+        return run.best_path
+    steps = run.step_checkpoints()
+    if steps:
+        return steps[-1][1]
+    if RunDirectory.is_run(path):
+        raise CheckpointError(f"{path}: this run has saved no checkpoint yet; go on with it by mlp train --resume")
+    raise CheckpointError(f"{path}: expected a checkpoint file or a run directory; this folder holds no run of mlp")
+
+
+def _numbered(base: Path, name: str) -> list[tuple[int, Path]]:
+    """Number and path of what is called `<name>-<number>`, the lowest first."""
+    pattern = re.compile(re.escape(name) + r"-(\d{3,})")
+    matches = (pattern.fullmatch(entry) for entry in _names(base))
+    return sorted((int(match[1]), base / match[0]) for match in matches if match)
+
+
+def _newest(base: Path, name: str) -> Path | None:
+    # An empty directory is a run that was stopped right at its beginning.
+    runs = [
+        path for _, path in _numbered(base, name) if path.is_dir() and (RunDirectory.is_run(path) or not _names(path))
+    ]
+    return runs[-1] if runs else None
+
+
+def _make_numbered(base: Path, name: str) -> Path:
+    files.make_directory(base, parents=True)
+    existing = _numbered(base, name)
+    number = existing[-1][0] + 1 if existing else 1
+    # Another process may take a number between the look and the mkdir; only one of them is told True.
+    while not files.make_directory(base / f"{name}-{number:03d}"):
+        number += 1
+    return base / f"{name}-{number:03d}"
+
+
+def _is_ours(lock_path: Path) -> bool:
+    return holder(lock_path) is not None or (lock_path.is_file() and lock_path.stat().st_size == 0)
+
+
+def _names(folder: Path) -> list[str]:
+    """The names in a folder, in alphabetical order; none where there is no such folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise SystemFault(f"{folder}: cannot look into it: {files.reason(error)}; check its permissions") from error
