@@ -1,0 +1,1 @@
+"""Everything that is compiled by numba, and the one place that imports it."""

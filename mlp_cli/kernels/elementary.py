@@ -73,7 +73,7 @@ FLOAT32 = Table(
     tanh_high=20.0,
     normal_high=15.0,
     cody_waite_high=2.0**20,
-    exp=(0.0013946663, 0.0083667105, 0.04166628, 0.16666542, 0.5),
+    exp=(0.0013940743, 0.008366556, 0.041666403, 0.16666543, 0.5),
     log=(0.23584944, 0.2853717, 0.40000337, 0.6666666),
     sin=(-0.00019516658, 0.008332173, -0.16666655),
     cos=(2.4437757e-05, -0.0013887362, 0.041666646),
@@ -101,15 +101,15 @@ FLOAT64 = Table(
     normal_high=39.0,
     cody_waite_high=2.0**30,
     exp=(
-        2.5114682670404437e-08,
-        2.762658918898597e-07,
-        2.7557227344644652e-06,
-        2.480150381460012e-05,
-        0.00019841269903643686,
-        0.0013888888932876203,
-        0.008333333333314348,
-        0.041666666666572205,
-        0.16666666666666685,
+        2.5112493948860444e-08,
+        2.762253972517899e-07,
+        2.7557234806331425e-06,
+        2.4801515645023535e-05,
+        0.00019841269894583968,
+        0.0013888888920995206,
+        0.008333333333318904,
+        0.04166666666661898,
+        0.1666666666666668,
         0.5,
     ),
     log=(
@@ -208,14 +208,20 @@ def _reduced_exp(e: Emit, x: Value, low: Value | None = None) -> tuple[Value, Va
     return p, e.as_int(shifted) - e.as_int(e.constant(c.to_integer))
 
 
-def exp(e: Emit, x: Value, low: Value | None = None) -> Value:
-    """e^x, or e^(x + low) where low is what the rounding of x lost."""
+def _scaled_exp(e: Emit, factor, x: Value, low: Value | None = None) -> Value:
+    """factor e^(x + low), for moderate factors; low is what the rounding of x lost."""
     c = table(e)
     p, k = _reduced_exp(e, _clip(e, x, c.exp_low, c.exp_high), low)
     # 2^k in two factors: the result may be infinite or subnormal, neither factor is, and one rounding is left
     k = k + 2 * c.bias
     half = k >> 1
-    return (p + 1.0) * e.as_float(half << c.mantissa_bits) * e.as_float((k - half) << c.mantissa_bits)
+    y = e.fma(factor, p, factor)
+    return y * e.as_float(half << c.mantissa_bits) * e.as_float((k - half) << c.mantissa_bits)
+
+
+def exp(e: Emit, x: Value) -> Value:
+    """e^x"""
+    return _scaled_exp(e, 1.0, x)
 
 
 def _half_expm1(e: Emit, x: Value) -> Value:
@@ -306,19 +312,20 @@ def softplus(e: Emit, x: Value) -> Value:
 # --- the normal distribution --------------------------------------------------------------------------------------
 
 
-def _gaussian(e: Emit, x: Value) -> Value:
-    """e^(-x²/2), with the rounding error of x² carried along: it would be multiplied by x²."""
+def _gaussian(e: Emit, factor, x: Value) -> Value:
+    """factor e^(-x²/2), with the rounding error of x² carried along: it would be multiplied by x²."""
     a = e.minimum(e.constant(table(e).normal_high), e.abs(x))
     square = a * a
     lost = e.fma(a, a, -square)
-    return exp(e, square * -0.5, lost * -0.5)
+    return _scaled_exp(e, factor, square * -0.5, lost * -0.5)
 
 
 def _upper_tail(e: Emit, a: Value) -> Value:
     """1 - Φ(a) = Φ(-a) for a ≥ 0, to a relative accuracy."""
     c = table(e)
     a = e.minimum(e.constant(c.normal_high), a)
-    return _gaussian(e, a) * (e.polynomial(a, c.tail_numerator) / e.polynomial(a, c.tail_denominator))
+    ratio = e.polynomial(a, c.tail_numerator) / e.polynomial(a, c.tail_denominator)
+    return _gaussian(e, ratio, a)
 
 
 def normal_cdf(e: Emit, x: Value) -> Value:
@@ -329,7 +336,7 @@ def normal_cdf(e: Emit, x: Value) -> Value:
 
 def normal_pdf(e: Emit, x: Value) -> Value:
     """e^(-x²/2) / √(2π)"""
-    return _gaussian(e, x) * 0.3989422804014327
+    return _gaussian(e, 0.3989422804014327, x)
 
 
 def erf(e: Emit, x: Value) -> Value:

@@ -207,6 +207,10 @@ class Emit:
     def to_double(self, x: Value) -> Value:
         return Value(self, self.builder.fpext(x.llvm, ir.DoubleType())) if self.bits < 64 else x
 
+    def double_of_int(self, x: Value) -> Value:
+        """An int64 scalar as float64."""
+        return Value(self, self.builder.sitofp(x.llvm, ir.DoubleType()))
+
     def as_int(self, x: Value) -> Value:
         """The same bits as integers."""
         of_type = self.int_vector if isinstance(x.type, ir.VectorType) else self.int
@@ -219,6 +223,10 @@ class Emit:
 
     def int_to_float(self, x: Value) -> Value:
         """Signed integers, lane by lane, as floats of the same width (rounded to nearest)."""
+        return Value(self, self.builder.sitofp(x.llvm, self.vector))
+
+    def float_of_wide(self, x: Value) -> Value:
+        """64-bit signed integers as the lanes' floats (rounded to nearest)."""
         return Value(self, self.builder.sitofp(x.llvm, self.vector))
 
     # --- arithmetic ----------------------------------------------------------------------------------------
@@ -305,6 +313,27 @@ class Emit:
     def store(self, pointer: Value, x: Value) -> None:
         p = self.builder.bitcast(pointer.llvm, x.type.as_pointer())
         self.builder.store(x.llvm, p, align=self.bits // 8)
+
+    def store_first(self, pointer: Value, x: Value, n: Value) -> None:
+        """Store only the first n lanes; memory beyond them is not touched."""
+        place = self.builder.bitcast(pointer.llvm, x.type.as_pointer())
+        mask = self.first_lanes(n).llvm
+        align = ir.Constant(INT32, self.bits // 8)
+        signature = ir.FunctionType(ir.VoidType(), [x.type, place.type, INT32, mask.type])
+        name = f"llvm.masked.store.v{self.lanes}f{self.bits}.p0"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        self.builder.call(function, [x.llvm, place, align, mask])
+
+    def load_first(self, pointer: Value, n: Value) -> Value:
+        """The first n lanes from memory, zeros in the others; memory beyond them is not touched."""
+        place = self.builder.bitcast(pointer.llvm, self.vector.as_pointer())
+        mask = self.first_lanes(n).llvm
+        align = ir.Constant(INT32, self.bits // 8)
+        zeros = self.constant(0.0).llvm
+        signature = ir.FunctionType(self.vector, [place.type, INT32, mask.type, self.vector])
+        name = f"llvm.masked.load.v{self.lanes}f{self.bits}.p0"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return Value(self, self.builder.call(function, [place, align, mask, zeros]))
 
     def load_scalar(self, pointer: Value) -> Value:
         return Value(self, self.builder.load(pointer.llvm, align=self.bits // 8))
@@ -433,6 +462,18 @@ def vstore(e, pointer, x):
     e.store(pointer, x)
 
 
+@intrinsic("v(p,i)")
+def vload_first(e, pointer, n):
+    """The first n elements, and zeros in the other lanes; nothing beyond them is read."""
+    return e.load_first(pointer, n)
+
+
+@intrinsic("n(p,v,i)")
+def vstore_first(e, pointer, x, n):
+    """Store the first n lanes only."""
+    e.store_first(pointer, x, n)
+
+
 @intrinsic("v(p)")
 def vbroadcast(e, pointer):
     """One element in every lane."""
@@ -503,13 +544,23 @@ def vmaximum(e, x):
     return e.to_double(e.lane(e.reduce(x, e.maximum), 0))
 
 
-@intrinsic("i(v)")
-def vlanes(e, x):
-    """How many lanes the vector has."""
-    return Value(e, ir.Constant(INT64, e.lanes))
+@intrinsic("f(v)")
+def vlane(e, x):
+    """The first lane, of a vector whose lanes are all equal for example."""
+    return e.to_double(e.lane(x, 0))
 
 
 @intrinsic("i(p)")
 def lanes_of(e, pointer):
     """How many lanes a vector has that is loaded from this pointer."""
     return Value(e, ir.Constant(INT64, e.lanes))
+
+
+@numba_intrinsic
+def pointer_to(typing_context, array):
+    """The address of an array's first element."""
+
+    def generate(context, builder, signature, values):
+        return context.make_array(signature.args[0])(context, builder, values[0]).data
+
+    return POINTERS[array.dtype](array), generate

@@ -1,0 +1,175 @@
+"""The dense layer: y = f(x W + b), its deltas, and the gradient of its weights, used while it is still in the cache.
+
+N rows of the batch, D inputs, K units. W lies in panels (see `layout`), and every product is made of `panel_product`s.
+"""
+
+from mlp_cli.kernels.activations import LINEAR, activate, activate_backward
+from mlp_cli.kernels.jit import kernel
+from mlp_cli.kernels.lanes import at, lanes_of, like, load, vadd, vfull, vload, vmul, vstore
+from mlp_cli.kernels.layout import (
+    ACCUMULATE,
+    GRADIENT_ROWS,
+    NO_GRADIENT,
+    ROW_BLOCK,
+    SCRATCH_COEFFICIENTS,
+    SCRATCH_GRADIENT,
+    SCRATCH_TRANSPOSED,
+    SCRATCH_ZEROS,
+)
+from mlp_cli.kernels.optimizers import CLIP_FACTOR, DECAY, RATE, optimizer_step
+from mlp_cli.kernels.tile import ADD_SCALED, REPLACE, panel_product, transpose_square
+
+
+@kernel("i(p,i)")
+def panel_columns(p, units):
+    """Columns of a panel of a weight matrix with this many units (`layout.panel_width`)."""
+    lanes = lanes_of(p)
+    return 2 * lanes if units > lanes else lanes
+
+
+@kernel("i(p,i)")
+def whole_vectors(p, n):
+    """n elements rounded up to whole vectors (`layout.padded`)."""
+    lanes = lanes_of(p)
+    return (n + lanes - 1) // lanes * lanes
+
+
+@kernel("i(i,i,i,i)")
+def share_start(total, unit, task, tasks):
+    """Where the share of `task` begins when `total` is dealt out in multiples of `unit`."""
+    units = (total + unit - 1) // unit
+    return min(units * task // tasks * unit, total)
+
+
+@kernel("n(op,p,p,p,i,i)")
+def dense_forward(op, parameters, base, scratch, start, n):
+    """y = f(x W + b) for rows start … start + n - 1. The bias is where the products' sums begin."""
+    x = at(base, op.source + start * op.source_stride)
+    z = at(base, op.before + start * op.before_stride)
+    width = panel_columns(x, op.units)
+    panel = width * whole_vectors(x, op.inputs)
+    weight, bias = at(parameters, op.weight), at(parameters, op.bias)
+    for j in range(0, op.units, width):
+        vectors = whole_vectors(x, min(width, op.units - j)) // lanes_of(x)
+        panel_product(at(z, j), op.before_stride, x, op.source_stride, 1, weight, width, op.inputs,
+                      at(bias, j), 0, REPLACE, 1.0, n, vectors)  # fmt: skip
+        weight = at(weight, panel)
+    if op.activation != LINEAR:
+        y = at(base, op.result + start * op.result_stride)
+        activate(op.activation, op.a, op.b, y, op.result_stride, z, op.before_stride, n, op.units)
+
+
+@kernel("n(op,p,p,p,i,i)")
+def dense_backward(op, parameters, base, scratch, start, n):
+    """dz = dy f'(z) in place of dy, then dx = dz Wᵀ; W is transposed one panel of dx at a time."""
+    d = at(base, op.result_gradient + start * op.result_stride)
+    z = at(base, op.before + start * op.before_stride)
+    activate_backward(op.activation, op.a, op.b, d, op.result_stride, z, op.before_stride, n, op.units)
+    if op.source_write == NO_GRADIENT:
+        return
+    lanes = lanes_of(d)
+    width = panel_columns(d, op.units)
+    panel = width * whole_vectors(d, op.inputs)
+    dx = at(base, op.source_gradient + start * op.source_stride)
+    transposed, zeros = at(scratch, SCRATCH_TRANSPOSED), at(scratch, SCRATCH_ZEROS)
+    mode = ADD_SCALED if op.source_write == ACCUMULATE else REPLACE
+    columns = 2 * lanes
+    padded_inputs = whole_vectors(d, op.inputs)
+    for i in range(0, padded_inputs, columns):
+        here = min(columns, padded_inputs - i)
+        for k in range(0, op.units, lanes):
+            source = at(parameters, op.weight + k // width * panel + k % width)
+            for q in range(0, here, lanes):
+                transpose_square(at(transposed, k * columns + q), columns, at(source, (i + q) * width), width)
+        panel_product(at(dx, i), op.source_stride, d, op.result_stride, 1, transposed, columns, op.units,
+                      zeros, 0, mode, 1.0, n, here // lanes)  # fmt: skip
+
+
+@kernel("n(job,p,p,p,i,i,i)")
+def update_stretch(job, parameters, scratch, g, offset, vectors, matrix):
+    """One optimizer step on whole vectors from `offset`; g is their gradient. Penalties act on matrices alone."""
+    c = at(scratch, SCRATCH_COEFFICIENTS)
+    l1, l2, decay = 0.0, 0.0, 1.0
+    if matrix:
+        l1, l2, decay = job.l1, job.l2, load(at(c, DECAY))
+    # the factor that clips the gradient's norm is 1 unless the phase before computed another
+    scale = load(at(c, CLIP_FACTOR))
+    m, v = like(g, job.moment1), like(g, job.moment2)
+    optimizer_step(job.optimizer, at(parameters, offset), g, at(m, offset), at(v, offset), vectors, c,
+                   scale, job.clip_value, l1, l2, decay)  # fmt: skip
+
+
+@kernel("n(job,op,p,p,p,i,i,i,i)")
+def weight_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
+    """A task's rows of dW = xᵀ dz, GRADIENT_ROWS at a time."""
+    x, d = at(base, op.source), at(base, op.result_gradient)
+    lanes = lanes_of(x)
+    width = panel_columns(x, op.units)
+    panel = width * whole_vectors(x, op.inputs)
+    zeros = at(scratch, SCRATCH_ZEROS)
+    rate = load(at(scratch, SCRATCH_COEFFICIENTS + RATE))
+    # plain descent on one chain needs no gradient in memory: w - rate * sum, rounded once, as optimizer_step does it
+    direct = job.plain and not job.keep_gradient and n <= ROW_BLOCK
+    begin, end = share_start(op.inputs, 8, task, tasks), share_start(op.inputs, 8, task + 1, tasks)
+    for j in range(0, op.units, width):
+        vectors = whole_vectors(x, min(width, op.units - j)) // lanes
+        for i in range(begin, end, GRADIENT_ROWS):
+            rows = min(GRADIENT_ROWS, end - i)
+            offset = op.weight + j // width * panel + i * width
+            if direct:
+                panel_product(at(parameters, offset), width, at(x, i), 1, op.source_stride, at(d, j), op.result_stride,
+                              n, zeros, 0, ADD_SCALED, -rate, rows, vectors)  # fmt: skip
+                continue
+            g = at(like(x, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
+            for k in range(0, n, ROW_BLOCK):
+                mode = REPLACE if k == 0 and (first_chunk or not job.keep_gradient) else ADD_SCALED
+                panel_product(g, width, at(x, i + k * op.source_stride), 1, op.source_stride,
+                              at(d, j + k * op.result_stride), op.result_stride, min(ROW_BLOCK, n - k),
+                              zeros, 0, mode, 1.0, rows, vectors)  # fmt: skip
+            if not job.keep_gradient:
+                if vectors * lanes < width:
+                    for row in range(rows):
+                        vstore(at(g, row * width + lanes), vfull(g, 0.0))
+                update_stretch(job, parameters, scratch, g, offset, rows * width // lanes, 1)
+
+
+@kernel("n(p,p,p,i,i,i,i)")
+def column_sums(out, d, factor, d_row, n, add, multiply):
+    """One vector of columns: out = Σ d over n rows (times `factor`, a buffer with the same stride), or out + that.
+
+    Blocks of ROW_BLOCK rows are summed on their own, down the rows, and added in order.
+    """
+    for k in range(0, n, ROW_BLOCK):
+        total = vfull(d, 0.0)
+        for i in range(k, min(k + ROW_BLOCK, n)):
+            value = vload(at(d, i * d_row))
+            if multiply:
+                value = vmul(value, vload(at(factor, i * d_row)))
+            total = vadd(total, value)
+        if k > 0 or add:
+            total = vadd(vload(out), total)
+        vstore(out, total)
+
+
+@kernel("n(job,op,p,p,p,i,i,i,i)")
+def bias_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
+    """A task's columns of db = Σ dz."""
+    d = at(base, op.result_gradient)
+    lanes = lanes_of(d)
+    begin, end = share_start(op.units, lanes, task, tasks), share_start(op.units, lanes, task + 1, tasks)
+    for j in range(begin, end, lanes):
+        offset = op.bias + j
+        g = at(like(d, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
+        column_sums(g, at(d, j), d, op.result_stride, n, job.keep_gradient and not first_chunk, 0)
+        if not job.keep_gradient:
+            update_stretch(job, parameters, scratch, g, offset, 1, 0)
+
+
+@kernel("n(job,op,p,p,p,i,i,i,i)")
+def dense_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
+    """A task's share of dW = xᵀ dz and db = Σ dz over n rows, and the step on it unless the gradient is kept.
+
+    Each element is a chain over 128 rows; the chains are added in order of rows, whoever computes them.
+    """
+    weight_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
+    bias_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)

@@ -1,0 +1,150 @@
+"""The register tile that every matrix product is made of: C = start + A B for a few rows and one or two vectors.
+
+The accumulators are stack slots that LLVM promotes to registers. B is loaded along its rows; A is broadcast with any
+two strides, so that the gradient AᵀD is the same tile with A's strides exchanged. Each element of C is one chain of
+fused multiply-adds over k, whatever the tile: the same bits for every shape of tile and every processor.
+"""
+
+import os
+
+import llvmlite.binding
+
+from mlp_cli.kernels.jit import kernel
+from mlp_cli.kernels.lanes import at, intrinsic, lanes_of
+
+# What happens to C: replaced, or C + alpha (start + A B) rounded once.
+REPLACE, ADD_SCALED = 0, 1
+
+
+def _has_32_vector_registers() -> bool:
+    """Whether the code is made for AVX-512. (NEON has 32 registers too, but of 4 floats: the small tile fits better.)"""
+    features = os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None and "NUMBA_CPU_NAME" in os.environ:
+        return "avx512" in os.environ["NUMBA_CPU_NAME"]
+    if features is None:
+        features = llvmlite.binding.get_host_cpu_features().flatten()
+    return "+avx512f" in features
+
+
+# 8 x 2 vectors hold 16 accumulators: fine with 32 registers; with 16 they spill (44 % of the limit instead of 90 %).
+WIDE = _has_32_vector_registers()
+TALL_ROWS = 8 if WIDE else 6
+# Tall tiles are used as long as what remains is a multiple of 4 rows.
+TALL_STEP = 8 if WIDE else 12
+
+
+def _emit_tile(rows: int, vectors: int):
+    """A generator for the tile of `rows` x `vectors`.
+
+    c, c_row: C and its row stride. a, a_row, a_k: A, its stride from row to row and along k. b, b_k: B and its stride
+    along k. depth: the length of the chains. start, start_row: the accumulators' first values. mode, alpha: see above.
+    """
+
+    def tile(e, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha):
+        sums = [
+            [e.variable(e.load(e.at(start, start_row * i + e.lanes * j))) for j in range(vectors)] for i in range(rows)
+        ]
+        with e.loop(depth) as k:
+            b_row = e.at(b, k * b_k)
+            b_values = [e.load(e.at(b_row, e.lanes * j)) for j in range(vectors)]
+            a_column = e.at(a, k * a_k)
+            for i in range(rows):
+                a_value = e.splat(e.load_scalar(e.at(a_column, a_row * i)))
+                for j in range(vectors):
+                    sums[i][j].set(e.fma(a_value, b_values[j], sums[i][j].get()))
+        results = [[sums[i][j].get() for j in range(vectors)] for i in range(rows)]
+        places = [[e.at(c, c_row * i + e.lanes * j) for j in range(vectors)] for i in range(rows)]
+
+        def replace():
+            for i in range(rows):
+                for j in range(vectors):
+                    e.store(places[i][j], results[i][j])
+
+        def add_scaled():
+            factor = e.splat_double(alpha)
+            for i in range(rows):
+                for j in range(vectors):
+                    e.store(places[i][j], e.fma(results[i][j], factor, e.load(places[i][j])))
+
+        e.switch(mode, {REPLACE: replace, ADD_SCALED: add_scaled})
+
+    return tile
+
+
+def _tile(rows, vectors):
+    return intrinsic("n(p,i,p,i,i,p,i,i,p,i,i,f)")(_emit_tile(rows, vectors))
+
+
+tall_2, tall_1 = _tile(TALL_ROWS, 2), _tile(TALL_ROWS, 1)
+four_2, four_1 = _tile(4, 2), _tile(4, 1)
+one_2, one_1 = _tile(1, 2), _tile(1, 1)
+
+
+@kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,i)")
+def panel_product_1(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, rows):
+    """`panel_product` for one vector of columns."""
+    i = 0
+    while i + TALL_STEP <= rows:
+        tall_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
+               at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+        if TALL_STEP > TALL_ROWS:
+            h = i + TALL_ROWS
+            tall_1(at(c, h * c_row), c_row, at(a, h * a_row), a_row, a_k, b, b_k, depth,
+                   at(start, h * start_row), start_row, mode, alpha)  # fmt: skip
+        i += TALL_STEP
+    if rows - i == 1:
+        one_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
+              at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+        i += 1
+    while i < rows:
+        four_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
+               at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+        i += 4
+
+
+@kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,i,i)")
+def panel_product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, rows, vectors):
+    """C = start + A B (or C + alpha of that) for any number of rows and a panel of 1 or 2 vectors of columns.
+
+    Rows are taken four at a time at the end: C and A must have room for rows rounded up to 4, unless there is one.
+    """
+    i = 0
+    if WIDE and vectors == 2:
+        while i + TALL_STEP <= rows:
+            tall_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
+                   at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+            i += TALL_STEP
+        if rows - i == 1:
+            one_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
+                  at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+            i += 1
+        while i < rows:
+            four_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
+                   at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+            i += 4
+    else:
+        lanes = lanes_of(c)
+        for j in range(vectors):
+            panel_product_1(at(c, j * lanes), c_row, a, a_row, a_k, at(b, j * lanes), b_k, depth,
+                            at(start, j * lanes), start_row, mode, alpha, rows)  # fmt: skip
+
+
+def _emit_transpose(e, out, out_row, source, source_row):
+    """Transpose a square of L x L elements in registers, exchanging ever larger squares."""
+    n = e.lanes
+    rows = [e.load(e.at(source, source_row * i)) for i in range(n)]
+    step = 1
+    while step < n:
+        # lanes of (x, y) that make the two rows after the exchange of step x step squares
+        first = [j if not j & step else n + j - step for j in range(n)]
+        second = [j + step if not j & step else n + j for j in range(n)]
+        for i in range(n):
+            if not i & step:
+                x, y = rows[i], rows[i + step]
+                rows[i], rows[i + step] = e.shuffle(x, y, first), e.shuffle(x, y, second)
+        step *= 2
+    for i in range(n):
+        e.store(e.at(out, out_row * i), rows[i])
+
+
+transpose_square = intrinsic("n(p,i,p,i)")(_emit_transpose)
