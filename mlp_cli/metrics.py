@@ -1,0 +1,229 @@
+"""How good predictions are: the numbers of scikit-learn, in float64, with the same bits on every processor.
+
+A metric that the rows at hand do not define (the area under the ROC curve where there is one class only) is left out
+of the result, never NaN. Rows of weight 0 count as absent. A missing class is no reason to fail: averages over
+classes go over those that occur.
+"""
+
+import math
+
+import numpy as np
+
+from mlp_cli import numerics
+
+HIGHER_IS_BETTER = {
+    "loss": False,
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "top_5_accuracy": True,
+    "log_loss": False,
+    "roc_auc": True,
+    "f1_macro": True,
+    "mcc": True,
+    "brier": False,
+    "rmse": False,
+    "mae": False,
+    "r2": True,
+}
+CLASSIFICATION = ("accuracy", "balanced_accuracy", "top_5_accuracy", "log_loss", "roc_auc", "f1_macro", "mcc", "brier")
+REGRESSION = ("rmse", "mae", "r2")
+TOP = 5
+EPSILON = float(np.finfo(np.float64).eps)  # log_loss keeps probabilities this far from 0 and 1
+
+
+def names(task):
+    """The metrics that a data.Task can have, loss first; per target ("rmse.price") where there are several."""
+    if task.kind == "classification":
+        few = len(task.classes) <= TOP
+        return ("loss", *(name for name in CLASSIFICATION if not (few and name == "top_5_accuracy")))
+    each = task.targets if len(task.targets) > 1 else ()
+    return ("loss", *REGRESSION, *(f"{name}.{target}" for target in each for name in REGRESSION))
+
+
+def better(metric, new, best, min_delta=0.0):
+    """Whether `new` improves on `best` by more than `min_delta`; NaN never does, and any number improves on None."""
+    if new is None or math.isnan(new):
+        return False
+    if best is None or math.isnan(best):
+        return True
+    if HIGHER_IS_BETTER[metric.partition(".")[0]]:
+        return new > best + min_delta
+    return new < best - min_delta
+
+
+def predicted_classes(outputs):
+    """The class of the largest output, int32 (n,); ties go to the lowest class. Outputs (n, k)."""
+    return np.argmax(outputs, axis=1).astype(np.int32)
+
+
+def classification(target, predicted, probabilities=None, weight=None):
+    """All metrics of class predictions, as a dict of floats; empty without rows.
+
+    Class numbers `target` and `predicted` (n,), `probabilities` (n, k) or None (log_loss, roc_auc, brier and
+    top_5_accuracy are then left out), `weight` (n,) or None.
+    """
+    target, predicted = np.asarray(target), np.asarray(predicted)
+    if weight is not None:
+        weight = np.asarray(weight, dtype=np.float64)
+        kept = weight > 0.0
+        target, predicted, weight = target[kept], predicted[kept], weight[kept]
+        probabilities = None if probabilities is None else np.asarray(probabilities)[kept]
+    if len(target) == 0:
+        return {}
+
+    counts = confusion(target, predicted, int(max(target.max(), predicted.max())) + 1, weight)
+    support = counts.sum(axis=1)
+    hits = np.diagonal(counts)
+    table = per_class(counts)
+    result = {
+        "accuracy": np.sum(hits) / np.sum(support),
+        "balanced_accuracy": np.mean(table["recall"][support > 0]),
+        "f1_macro": np.mean(table["f1"][(support > 0) | (counts.sum(axis=0) > 0)]),
+        "mcc": _matthews_correlation(counts),
+    }
+    if probabilities is not None:
+        probabilities = np.ascontiguousarray(probabilities, dtype=np.float64)
+        if probabilities.shape[1] > TOP:
+            result["top_5_accuracy"] = _weighted_mean(_ranks(target, probabilities) < TOP, weight)
+        result["log_loss"] = _log_loss(target, probabilities, weight)
+        result["brier"] = _brier(target, probabilities, weight)
+        area = _roc_auc(target, probabilities, weight)
+        if area is not None:
+            result["roc_auc"] = area
+    return {name: float(result[name]) for name in CLASSIFICATION if name in result}
+
+
+def regression(target, predicted, weight=None, names=("target",)):
+    """rmse, mae and r2 as means over the targets, and for several also each alone; empty without rows.
+
+    `target` and `predicted` (n, m) or (n,), `weight` (n,) or None, `names` of the m targets. r2 of a target that does
+    not vary is 1 where every prediction is right and else 0.
+    """
+    target, predicted = _as_columns(target), _as_columns(predicted)
+    if weight is not None:
+        weight = np.asarray(weight, dtype=np.float64)
+        kept = weight > 0.0
+        target, predicted, weight = target[kept], predicted[kept], weight[kept]
+    if len(target) == 0:
+        return {}
+
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverged model's infinities are its own message
+        single = [_single_target(target[:, j], predicted[:, j], weight) for j in range(target.shape[1])]
+    result = {name: float(np.mean([scores[name] for scores in single])) for name in REGRESSION}
+    if len(single) > 1:
+        for column, scores in zip(names, single, strict=True):
+            result.update({f"{name}.{column}": float(score) for name, score in scores.items()})
+    return result
+
+
+def confusion(target, predicted, k, weight=None):
+    """Rows by true class (down) and predicted class (across), (k, k): int64, or float64 sums of weights."""
+    cell = np.asarray(target, dtype=np.int64) * k + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(cell, weights=weight, minlength=k * k).reshape(k, k)
+
+
+def per_class(counts):
+    """precision, recall, f1 and support of each class from its confusion matrix, four arrays (k,); 0/0 is 0."""
+    hits = np.diagonal(counts).astype(np.float64)
+    support, called = counts.sum(axis=1), counts.sum(axis=0)
+    return {
+        "precision": _ratio(hits, called),
+        "recall": _ratio(hits, support),
+        "f1": _ratio(2.0 * hits, support + called),
+        "support": support,
+    }
+
+
+def _as_columns(values):
+    """Float64 (n, m); a vector is one column."""
+    values = np.asarray(values, dtype=np.float64)
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _ratio(part, whole):
+    """part / whole, 0 where there is no whole."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
+def _weighted_mean(values, weight):
+    """sum w v / sum w; the plain mean without weights."""
+    return np.mean(values) if weight is None else np.sum(weight * values) / np.sum(weight)
+
+
+def _matthews_correlation(counts):
+    """Correlation of true and predicted class (Gorodkin 2004), 0 where either is constant."""
+    true, called = counts.sum(axis=1).astype(np.float64), counts.sum(axis=0).astype(np.float64)
+    # counted, not read off a variance of 0: with weights the variance is 0 up to rounding only
+    if np.count_nonzero(true) < 2 or np.count_nonzero(called) < 2:
+        return 0.0
+    n = np.sum(true)
+    true, called, hits = true / n, called / n, np.sum(np.diagonal(counts)) / n
+    covariance = hits - np.sum(true * called)
+    return min(1.0, max(-1.0, covariance / np.sqrt((1.0 - np.sum(true * true)) * (1.0 - np.sum(called * called)))))
+
+
+def _ranks(target, probabilities):
+    """How many classes stand before the true one, (n,); of equal ones the lower class does."""
+    true = np.take_along_axis(probabilities, target[:, None].astype(np.int64), axis=1)
+    before = np.arange(probabilities.shape[1]) < target[:, None]
+    return np.count_nonzero((probabilities > true) | ((probabilities == true) & before), axis=1)
+
+
+def _log_loss(target, probabilities, weight):
+    """Mean of -log of the true class's probability."""
+    true = probabilities[np.arange(len(target)), target]
+    return _weighted_mean(-numerics.log(np.clip(true, EPSILON, 1.0 - EPSILON)), weight)
+
+
+def _brier(target, probabilities, weight):
+    """Mean of (p - y)^2: of the second class where there are two, else summed over the classes."""
+    if probabilities.shape[1] <= 2:
+        off = probabilities[:, -1] - (target == probabilities.shape[1] - 1)
+        return _weighted_mean(off * off, weight)
+    off = probabilities.copy()
+    off[np.arange(len(target)), target] -= 1.0
+    return _weighted_mean(np.sum(off * off, axis=1), weight)
+
+
+def _roc_auc(target, probabilities, weight):
+    """Area under the ROC curve of the second class, or the mean over each class against the rest.
+
+    None where one class alone occurs. A class that does not occur is left out of the mean.
+    """
+    k = probabilities.shape[1]
+    present = np.flatnonzero(np.bincount(target, minlength=k))
+    if len(present) < 2:
+        return None
+    if not np.isfinite(probabilities).all():
+        return math.nan
+    judged = (1,) if k == 2 else present
+    return np.mean([_area(probabilities[:, j], target == j, weight) for j in judged])
+
+
+def _area(score, positive, weight):
+    """Probability that a positive's score is above a negative's, ties half (Mann and Whitney's U)."""
+    negatives, positives = score[~positive], score[positive]
+    if weight is None:
+        negatives = np.sort(negatives)  # values alone: however ties are ordered, the result is the same
+        below = np.searchsorted(negatives, positives, side="left")
+        upto = np.searchsorted(negatives, positives, side="right")
+        return 0.5 * np.sum(below + upto) / (float(len(negatives)) * len(positives))
+    order = np.argsort(negatives, kind="stable")
+    negatives = negatives[order]
+    sums = np.concatenate(([0.0], np.cumsum(weight[~positive][order])))
+    below = sums[np.searchsorted(negatives, positives, side="left")]
+    upto = sums[np.searchsorted(negatives, positives, side="right")]
+    shares = (below + upto) / (2.0 * sums[-1])
+    return _weighted_mean(shares, weight[positive])
+
+
+def _single_target(target, predicted, weight):
+    """rmse, mae and r2 of one target, (n,)."""
+    off = np.ascontiguousarray(predicted - target)
+    mean_square = _weighted_mean(off * off, weight)
+    if target.min() == target.max():  # its variance would be rounding noise
+        r2 = 1.0 if mean_square == 0.0 else 0.0
+    else:
+        spread = target - _weighted_mean(np.ascontiguousarray(target), weight)
+        r2 = 1.0 - mean_square / _weighted_mean(np.ascontiguousarray(spread * spread), weight)
+    return {"rmse": np.sqrt(mean_square), "mae": _weighted_mean(np.abs(off), weight), "r2": r2}
