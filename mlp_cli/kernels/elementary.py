@@ -47,7 +47,7 @@ class Table:
     cody_waite_high: float  # up to here sin and cos are accurate
 
     exp: tuple  # (e^r - 1 - r) / r² in r, |r| ≤ ln(2)/2
-    log: tuple  # (log((1+s)/(1-s)) - 2s) / s³ in s², |s| ≤ 0.1716
+    log: tuple  # (log((1+s)/(1-s)) - 2s) / s³ in s², |s| ≤ 1/3
     sin: tuple  # (sin(r) - r) / r³ in r², |r| ≤ π/4
     cos: tuple  # (cos(r) - 1 + r²/2) / r⁴ in r², |r| ≤ π/4
     erf: tuple  # erf(x)/x - 1 in x², |x| ≤ 1
@@ -74,7 +74,7 @@ FLOAT32 = Table(
     normal_high=15.0,
     cody_waite_high=2.0**20,
     exp=(0.0013940743, 0.008366556, 0.041666403, 0.16666543, 0.5),
-    log=(0.23584944, 0.2853717, 0.40000337, 0.6666666),
+    log=(0.280251, 0.27999023, 0.40021706, 0.6666641),
     sin=(-0.00019516658, 0.008332173, -0.16666655),
     cos=(2.4437757e-05, -0.0013887362, 0.041666646),
     erf=(7.853863e-05, -0.0008010194, 0.0051883277, -0.026853813, 0.112835854, -0.37612626, 0.12837917),
@@ -113,13 +113,16 @@ FLOAT64 = Table(
         0.5,
     ),
     log=(
-        0.14799019343304118,
-        0.15313760625652198,
-        0.1818357496585193,
-        0.22222198382556996,
-        0.2857142874409839,
-        0.39999999999407704,
-        0.6666666666666735,
+        0.1701959109861776,
+        0.08339569288178515,
+        0.12106204157018935,
+        0.13300959222886954,
+        0.15386560970627142,
+        0.18181743878294182,
+        0.22222223970966135,
+        0.2857142854783589,
+        0.40000000000157365,
+        0.6666666666666631,
     ),
     sin=(
         1.5896505658664002e-10,
@@ -263,17 +266,20 @@ def _exponent_and_fraction(e: Emit, u: Value) -> tuple[Value, Value]:
     return b >> c.mantissa_bits, m
 
 
+def _log1p_less(e: Emit, f: Value, rest) -> Value:
+    """log(1 + f) - f + rest for f from √½ - 1 to 1: with s = f / (2 + f), log(1 + f) = 2s + sR and 2s = f - sf."""
+    s = f / (f + 2.0)
+    z = s * s
+    return e.fma(-s, f - z * e.polynomial(z, table(e).log), rest)
+
+
 def _log_of_parts(e: Emit, k: Value, f: Value, offset) -> Value:
-    """log(2^(k - offset) (1 + f)), as in fdlibm: f - f²/2 + s (f²/2 + R) + k log(2) with s = f / (2 + f)."""
+    """log(2^(k - offset) (1 + f))"""
     c = table(e)
     # an integer below 2^mantissa_bits put in the mantissa of 2^mantissa_bits is that sum as a float
     power = 2.0**c.mantissa_bits
     k = e.as_float(k | e.as_int(e.constant(power))) - (power + offset)
-    s = f / (f + 2.0)
-    z = s * s
-    half_square = f * f * 0.5
-    rest = half_square + z * e.polynomial(z, c.log)
-    return e.fma(k, c.ln_2[0], f - (half_square - e.fma(s, rest, k * c.ln_2[1])))
+    return e.fma(k, c.ln_2[0], f + _log1p_less(e, f, k * c.ln_2[1]))
 
 
 def _log_at_the_ends(e: Emit, u: Value, y: Value) -> Value:
@@ -306,7 +312,8 @@ def log1p(e: Emit, x: Value) -> Value:
 
 def softplus(e: Emit, x: Value) -> Value:
     """log(1 + e^x)"""
-    return e.maximum(x, 0.0) + log1p(e, exp(e, -e.abs(x)))
+    t = exp(e, -e.abs(x))  # at most 1, so that its logarithm needs no reduction
+    return e.maximum(x, 0.0) + (t + _log1p_less(e, t, 0.0))
 
 
 # --- the normal distribution --------------------------------------------------------------------------------------
@@ -324,8 +331,15 @@ def _upper_tail(e: Emit, a: Value) -> Value:
     """1 - Φ(a) = Φ(-a) for a ≥ 0, to a relative accuracy."""
     c = table(e)
     a = e.minimum(e.constant(c.normal_high), a)
-    ratio = e.polynomial(a, c.tail_numerator) / e.polynomial(a, c.tail_denominator)
+    ratio = _by_halves(e, a, c.tail_numerator) / _by_halves(e, a, c.tail_denominator)
     return _gaussian(e, ratio, a)
+
+
+def _by_halves(e: Emit, x: Value, coefficients) -> Value:
+    """A polynomial as even part plus odd part: for large x half the rounding errors of Horner's rule."""
+    square = x * x
+    last, last_but_one = coefficients[-1::-2], coefficients[-2::-2]
+    return e.fma(e.polynomial(square, last_but_one[::-1]), x, e.polynomial(square, last[::-1]))
 
 
 def normal_cdf(e: Emit, x: Value) -> Value:
