@@ -282,7 +282,7 @@ def train_steps(parameters, jobs, ops, blocks, phases, rows, coefficients, threa
                         run_task(job, ops, blocks, p, base, scratch, rows, phase, first + chunk, n, batch,
                                  first_chunk, task, tasks)  # fmt: skip
                         if task == 0:
-                            if phase.kind == GRADIENT or phase.account:
+                            if phase.account:
                                 account(job, base, rows, first + chunk, n, step)
                             if phase.last and last_chunk:
                                 end_step(job, step)

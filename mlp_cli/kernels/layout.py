@@ -65,7 +65,7 @@ OP = _fields(
         second second_stride second_gradient
         gate gate_stride gate_gradient
         weight bias state auxiliary
-        activation stream learns""",
+        activation stream learns passes""",
     floats="a b",
 )
 

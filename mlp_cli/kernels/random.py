@@ -5,11 +5,12 @@ compute any number. Units are numbered in groups of 64: unit u of a row takes wo
 (u // 64) * 16 + u % 16, so that a vector of units is a vector of counters, whatever the vector's width.
 """
 
+import numpy as np
 from llvmlite import ir
 
 from mlp_cli.kernels import elementary as math_of
 from mlp_cli.kernels.jit import kernel
-from mlp_cli.kernels.lanes import INT64, Value, intrinsic
+from mlp_cli.kernels.lanes import INT64, Value, intrinsic, pointer_to
 from mlp_cli.vocab import STREAMS
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -113,17 +114,47 @@ class _ScalarEmit:
         return x
 
 
-@kernel("n(p,rows,i,u)", entry=True)
-def shuffle_rows(p, rows, epoch, seed):
-    """Fisher and Yates's shuffle of `rows` in place; the k-th exchange takes the k-th number of the epoch's stream."""
-    for i in range(rows.shape[0] - 1, 0, -1):
-        j = int(uniform_of(p, i, SHUFFLE_STREAM, epoch, seed) * (i + 1))
+@kernel("n(p,rows,i,i,i,u)")
+def exchange(p, rows, begin, end, epoch, seed):
+    """Fisher and Yates's shuffle of rows begin … end - 1; place i is exchanged by number i of the epoch's stream."""
+    for i in range(end - 1, begin, -1):
+        j = begin + int(uniform_of(p, i, SHUFFLE_STREAM, epoch, seed) * (i - begin + 1))
         rows[i], rows[j] = rows[j], rows[i]
 
 
-@kernel("n(p,rows,i,u)", entry=True)
-def draw_rows(p, rows, epoch, seed):
+@kernel("n(s[:],rows,i,i,u)", entry=True)
+def shuffle_rows(parameters, rows, block, epoch, seed):
+    """Shuffle all rows or, with `block` > 0, the order of blocks of so many rows and the rows inside each.
+
+    (The parameters only say for which scalar type this is compiled.)
+    """
+    p = pointer_to(parameters)
+    total = rows.shape[0]
+    if block <= 0 or block >= total:
+        exchange(p, rows, 0, total, epoch, seed)
+        return
+    blocks = (total + block - 1) // block
+    order = np.empty(blocks, np.uint32)
+    for b in range(blocks):
+        order[b] = b
+    # the blocks' exchanges use numbers beyond those of the rows
+    for b in range(blocks - 1, 0, -1):
+        c = int(uniform_of(p, total + b, SHUFFLE_STREAM, epoch, seed) * (b + 1))
+        order[b], order[c] = order[c], order[b]
+    place = 0
+    for b in range(blocks):
+        begin = int(order[b]) * block
+        size = min(block, total - begin)
+        for i in range(size):
+            rows[place + i] = begin + i
+        exchange(p, rows, place, place + size, epoch, seed)
+        place += size
+
+
+@kernel("n(s[:],rows,i,u)", entry=True)
+def draw_rows(parameters, rows, epoch, seed):
     """Fill `rows` with draws with replacement from 0 … len(rows) - 1."""
+    p = pointer_to(parameters)
     n = rows.shape[0]
     for i in range(n):
         rows[i] = int(uniform_of(p, i, DRAW_STREAM, epoch, seed) * n)

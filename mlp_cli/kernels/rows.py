@@ -113,6 +113,8 @@ def backward(job, ops, parameters, base, scratch, begin, end, start, n, first_dr
     """Ops end - 1 … begin, in descending order, on n rows of a batch of `batch` rows."""
     for number in range(end - 1, begin - 1, -1):
         op = ops[number]
+        if op.passes == 0:
+            continue
         if op.kind == DENSE:
             dense_backward(op, parameters, base, scratch, start, n)
         elif op.kind == ADD:
@@ -150,10 +152,9 @@ def meet_loss(job, base, rows, first_draw, start, n, first_result, batch):
         loss = loss_row(job.loss, job.loss_option, job.output_a, d, y, t, job.outputs_count, scale)
         set_double_at(job.row_losses, first_result + i, weight * loss)
         if job.classes > 0:
+            predicted = int(load(y) > job.middle)
             if job.single_unit == 0:
                 predicted = row_winner(y, job.outputs_count)
-            else:
-                predicted = 1 if load(y) > job.middle else 0
             set_int32_at(job.row_predictions, first_result + i, predicted)
 
 

@@ -17,7 +17,7 @@ REPLACE, ADD_SCALED = 0, 1
 
 
 def _has_32_vector_registers() -> bool:
-    """Whether the code is made for AVX-512. (NEON has 32 registers too, but of 4 floats: the small tile fits better.)"""
+    """Whether the code is made for AVX-512. NEON has 32 registers too, but of 4 floats: the small tile fits better."""
     features = os.environ.get("NUMBA_CPU_FEATURES")
     if features is None and "NUMBA_CPU_NAME" in os.environ:
         return "avx512" in os.environ["NUMBA_CPU_NAME"]

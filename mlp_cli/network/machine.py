@@ -1,0 +1,254 @@
+"""Runs a network: fills the job that the kernels read, and starts the team of threads on it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlp_cli.kernels import engine, layout
+from mlp_cli.kernels import random as random_kernels
+from mlp_cli.kernels.jit import prepare
+from mlp_cli.kernels.team import Team
+from mlp_cli.network.network import Network
+from mlp_cli.vocab import ACTIVATIONS
+
+# Multiply-adds of a step (forward, backward, gradient) from which another thread pays for its barriers.
+WORK_PER_THREAD = 200_000
+# How often a waiting thread looks before it gives its processor away.
+SPIN = 200
+FAR = np.iinfo(np.int64).max
+
+
+@dataclass
+class Rows:
+    """Rows for the kernels: x (n, features); classes int32 (n,) or values (n, outputs); weights float64 (n,)."""
+
+    x: np.ndarray
+    classes: np.ndarray | None = None
+    values: np.ndarray | None = None
+    loss_weights: np.ndarray | None = None
+    metric_weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass
+class Outcome:
+    """How a stretch of steps ended: the step (of the epoch) that comes next, and whether a loss was not finite."""
+
+    next_step: int
+    finite: bool
+
+
+def threads_for(work: int, available: int) -> int:
+    """Threads for so many multiply-adds between barriers."""
+    return max(1, min(available, work // WORK_PER_THREAD))
+
+
+class Machine:
+    """A network at work on this computer. Threads never show in the results, only in the time."""
+
+    def __init__(self, network: Network, threads: int):
+        prepare(network.config.dtype)
+        self.network, self.threads = network, threads
+        self.team = Team(threads)
+        self.control = layout.aligned_zeros(layout.CLAIMS + 8 * threads, np.int64)
+        self.totals = np.zeros(0)
+        self._kept: dict[str, np.ndarray] = {}
+        self._training: np.ndarray | None = None
+
+    def close(self) -> None:
+        self.team.close()
+
+    def stop(self) -> None:
+        """Ask the threads to stop after the step they are at; safe in a signal handler."""
+        self.control[layout.STOP] = 1
+
+    @property
+    def progress(self) -> int:
+        """Steps of the epoch that are done, or rows that are evaluated."""
+        return int(self.control[layout.PROGRESS])
+
+    # --- training ------------------------------------------------------------------------------------------
+
+    def prepare_training(self, rows: Rows, batch_size: int, check: bool = False) -> None:
+        """Lay out workspace and job for training on `rows`. With `check` the gradient is kept and nothing updated."""
+        network, config = self.network, self.network.config
+        program = network.training_program
+        chunk = batch_size if program.has_batch_norm else min(batch_size, layout.CHUNK_ROWS)
+        placed = program.place(chunk)
+        clip = config.optimizer.clip_norm is not None and not check
+        keep = check or clip or chunk < batch_size
+        max_norm = config.regularization.max_norm
+        self.batch_size, self.training_rows = batch_size, rows
+        self.phases = program.phases(update=keep and not check, norm=clip, max_norm=max_norm is not None and not check)
+        self.loss_phases = program.phases(gradient=False)
+        self.blocks = program.blocks()
+        job = self._job(placed, rows, self.threads)
+        record = job[0]
+        penalty = config.regularization
+        record["l1"], record["l2"] = penalty.l1, penalty.l2
+        record["max_norm"] = max_norm or 0.0
+        record["clip_value"] = np.inf if config.optimizer.clip_value is None or check else config.optimizer.clip_value
+        record["clip_norm"] = config.optimizer.clip_norm if clip else 0.0
+        record["optimizer"] = network.optimizer_code
+        # the direct path changes the weights by -rate * gradient and nothing else
+        record["plain"] = (
+            network.moment_count == 0
+            and not penalty.l1
+            and not penalty.l2
+            and not penalty.weight_decay
+            and config.optimizer.clip_value is None
+        )
+        record["keep_gradient"] = keep
+        record["batch_size"], record["chunk_rows"], record["training"] = batch_size, chunk, 1
+        record["parameter_count"] = program.parameter_size
+        record["partial_count"] = -(-program.parameter_size // layout.NORM_BLOCK)
+        self.gradient = self._keep(record, "gradient", program.parameter_size if keep else 0, network.dtype)
+        self._keep(record, "partials", int(record["partial_count"]), np.float64)
+        self._keep(record, "row_losses", placed.rows, np.float64)
+        self._keep(record, "row_predictions", placed.rows, np.int32)
+        self._keep(record, "workspace", placed.size, network.dtype)
+        for name, moment in zip(("moment1", "moment2"), network.moments, strict=False):
+            record[name] = moment.ctypes.data
+        coding = network.coding
+        body = coding.classes**2 * int(record["confusion"]) if coding.classes else coding.outputs * layout.TARGET_TOTALS
+        self.totals = np.zeros(layout.TOTALS_HEAD + body)
+        record["totals"] = self.totals.ctypes.data
+        work = 3 * network.training_program.multiply_adds * min(batch_size, chunk)
+        self.training_threads = threads_for(work, self.threads)
+        record["tasks"] = self.training_threads
+        self._training, self._placed = job, placed
+
+    def draws(self, sampling, epoch: int) -> np.ndarray:
+        """The rows of an epoch in the order in which they are met, uint32 (n,)."""
+        order = np.arange(len(self.training_rows), dtype=np.uint32)
+        seed = self.network.config.seed
+        if sampling.name == "with_replacement":
+            random_kernels.draw_rows(self.network.parameters, order, epoch, seed)
+        elif sampling.name == "shuffle":
+            block = getattr(sampling, "block_rows", None) or 0
+            random_kernels.shuffle_rows(self.network.parameters, order, block, epoch, seed)
+        return order
+
+    def train(self, rows: np.ndarray, epoch: int, coefficients: np.ndarray, first: int, look=None) -> Outcome:
+        """Do the steps first, first + 1, … of an epoch, one for each row of `coefficients`.
+
+        `rows` are the epoch's draws. Stops early when `stop` was called or a loss is not finite. `look` is called
+        every tenth of a second.
+        """
+        record = self._training[0]
+        record["epoch"], record["first_step"], record["end_step"] = epoch, first, first + len(coefficients)
+        self._run(
+            self.training_threads, engine.train_steps, self.network.parameters, self._training, self._placed.ops,
+            self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look, progress=first,
+        )  # fmt: skip
+        return Outcome(self.progress, int(self.control[layout.STATUS]) != layout.NOT_FINITE)
+
+    def loss_of_batch(self, rows: np.ndarray, gradient: bool) -> float:
+        """The loss of one batch, as the optimizer sees it; with `gradient`, its gradient is left in `self.gradient`."""
+        record = self._training[0]
+        record["epoch"], record["first_step"], record["end_step"] = 1, 0, 1
+        self.totals[:] = 0.0
+        phases = self.phases if gradient else self.loss_phases
+        self._run(
+            1, engine.train_steps, self.network.parameters, self._training, self._placed.ops, self.blocks, phases,
+            rows, np.zeros((1, 10)),
+        )  # fmt: skip
+        total = float(self.totals[layout.TOTAL_LOSS])
+        return total if record["sum_reduction"] else total / len(rows)
+
+    # --- evaluation ----------------------------------------------------------------------------------------
+
+    def evaluate(self, rows: Rows, look=None) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs (n, outputs) and weighted losses (n,) of rows; the losses are zeros where no targets are given."""
+        network = self.network
+        threads = threads_for(network.program.multiply_adds * max(len(rows), 1) // 4, self.threads)
+        placed = network.program.place(layout.ROW_BLOCK)
+        job = self._job(placed, rows, threads)
+        record = job[0]
+        outputs = np.zeros((len(rows), network.coding.outputs), network.dtype)
+        losses = np.zeros(max(len(rows), 1))
+        predictions = np.zeros(max(len(rows), 1), np.int32)
+        workspace = layout.aligned_zeros(placed.size * threads, network.dtype)
+        record["outputs"], record["row_losses"] = outputs.ctypes.data, losses.ctypes.data
+        record["row_predictions"], record["workspace"] = predictions.ctypes.data, workspace.ctypes.data
+        record["workspace_size"] = placed.size
+        order = np.arange(len(rows), dtype=np.uint32)
+        self._run(threads, engine.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
+        return outputs, losses[: len(rows)]
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _job(self, placed, rows: Rows, threads: int) -> np.ndarray:
+        """What training and evaluation have in common."""
+        network, config, coding = self.network, self.network.config, self.network.coding
+        program = placed.program
+        job = np.zeros(1, layout.JOB)
+        record = job[0]
+        self._rows = rows  # the kernels hold addresses: the arrays must live
+        record["x"] = rows.x.ctypes.data
+        for name, array in (
+            ("target_classes", rows.classes),
+            ("target_values", rows.values),
+            ("loss_weights", rows.loss_weights),
+            ("metric_weights", rows.metric_weights),
+        ):
+            record[name] = 0 if array is None else array.ctypes.data
+        record["state"], record["control"] = network.state.ctypes.data, self.control.ctypes.data
+        record["seed"] = config.seed
+        record["features"], record["outputs_count"], record["row_count"] = network.features, coding.outputs, len(rows)
+        record["input"], record["input_stride"] = placed.values[0], placed.strides[0]
+        output = program.output
+        record["output"], record["output_stride"] = placed.values[output], placed.strides[output]
+        record["output_gradient"] = placed.gradient(output)
+        record["target"], record["target_stride"] = placed.target, placed.target_stride
+        scratch = layout.SCRATCH_TRANSPOSED + 2 * layout.lane_count(network.dtype) * max(
+            layout.padded(columns, network.dtype) for columns in program.buffers
+        )
+        record["scratch_size"] = scratch
+        self._keep(record, "scratch", scratch * threads, network.dtype)
+        activation = config.network.layers[-1].activation
+        record["loss"], record["output_activation"] = network.loss_code, ACTIVATIONS[activation.name]
+        record["output_a"] = getattr(activation, "alpha", None) or 1.0
+        record["loss_option"] = _loss_option(config.loss)
+        record["sum_reduction"] = config.loss.reduction == "sum"
+        record["classes"], record["single_unit"] = coding.classes, coding.single
+        record["confusion"] = 0 < coding.classes <= 256
+        record["low"], record["high"] = coding.target_low, coding.target_high
+        record["middle"] = coding.middle
+        record["spin"] = SPIN
+        record["tasks"] = threads
+        return job
+
+    def _keep(self, record, name: str, size: int, dtype) -> np.ndarray:
+        """Memory that a job points to, as long as the machine lives."""
+        array = layout.aligned_zeros(size, dtype)
+        self._kept[name] = array
+        record[name] = array.ctypes.data if size else 0
+        return array
+
+    def _run(self, threads: int, function, *arguments, look=None, progress: int = 0) -> None:
+        self.control[layout.DONE] = self.control[layout.NEXT] = self.control[layout.STATUS] = 0
+        self.control[layout.CLAIMS :] = 0
+        self.control[layout.PROGRESS] = progress
+        self.control[layout.HALT] = FAR
+        try:
+            self.team.run(function, *arguments, threads=threads, look=look)
+        finally:
+            self.control[layout.STOP] = 0
+
+
+def _loss_option(loss) -> float:
+    for name in ("delta", "q", "gamma"):
+        if hasattr(loss, name):
+            return float(getattr(loss, name))
+    return 0.0
+
+
+def memory_needed(network: Network, rows: int, batch_size: int) -> int:
+    """Bytes of workspace, parameters, gradient and moments for training in batches of `batch_size`."""
+    program = network.training_program
+    chunk = batch_size if program.has_batch_norm else min(batch_size, layout.CHUNK_ROWS)
+    elements = program.place(chunk).size + program.parameter_size * (2 + network.moment_count)
+    return elements * network.dtype.itemsize
