@@ -4,10 +4,10 @@ No libm and no branches: a vector of sixteen goes through at once, and its bits 
 Each function is a code generator `f(e, x)` for vectors of float32 or float64; those at the end, `vexp` and so on,
 can be called from numba code. NaN in gives NaN out; infinities, signed zeros and subnormal numbers are honoured.
 
-Largest error seen, in units in the last place (`tests/test_kernels_elementary.py` asserts the bounds):
+Bounds on the error in units in the last place, a little above the largest seen (a test asserts them):
 
-    exp 1  expm1 2  log 1  log1p 1.5  tanh 2.5  sigmoid 2  erf 1.5  normal_cdf 3  normal_pdf 1.5
-    sin cos sinpi cospi 1.5  softplus 2
+    exp 1.1  expm1 2.1  log 1  log1p 1.5  tanh 2.5  sigmoid 2.3  softplus 2  erf 1.5  normal_cdf 4.5  normal_pdf 1.5
+    sin cos sinpi cospi 1.6
 
 The method is everywhere the same (Muller, Elementary Functions, chapter 11): bring the argument into a small
 interval by steps that are exact, evaluate a polynomial there, put the exponent back. The polynomials minimise the
