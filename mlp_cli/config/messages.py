@@ -1,0 +1,91 @@
+"""Pydantic's findings as sentences: where, what was expected, what was found, what was probably meant."""
+
+from functools import cache
+
+from mlp_cli.config import places
+from mlp_cli.config.leaves import REFUSED, did_you_mean, nearest, show
+from mlp_cli.config.named import NAMING_KEYS, is_tag
+from mlp_cli.config.tree import Problem
+
+
+def problem_of(error, plain):
+    """A Problem for one of pydantic's errors. `plain` is the config it complains about."""
+    location = error["loc"]
+    path = tuple(part for part in location if not is_tag(part))
+    kind, value = error["type"], error["input"]
+    if kind == REFUSED:
+        return Problem(path + tuple(error["ctx"]["at"]), error["ctx"]["message"])
+    if kind == "extra_forbidden":
+        return Problem(path, _unknown_key(location, path, plain), of_key=True)
+    expected = places.expectation(places.place_at(location))
+    if kind == "missing":
+        return Problem(path, f"expected {expected}{_needed_by(location, path, plain)}; got nothing")
+    if kind == "too_short":
+        expected = f"{expected} of at least one element"
+    return Problem(path, f"expected {expected}; got {show(value)}")
+
+
+def meant_key(problem_path):
+    """The key that an unknown one was probably meant to be, as a path; or None."""
+    siblings = [key for model in places.models(places.place_at(problem_path[:-1])) for key in model.model_fields]
+    suggestion = nearest(problem_path[-1], siblings)
+    return (*problem_path[:-1], suggestion) if suggestion else None
+
+
+def _unknown_key(location, path, plain):
+    key = path[-1]
+    place = places.place_at(location[:-1])
+    model = places.models(place)[0]
+    family = places.family(place)
+    if family is None:
+        keys = list(model.model_fields)
+        owner = path[-2] if len(path) > 1 else "a config"
+        return f"unknown key; {owner} has {', '.join(keys)}{_hint(path, keys)}"
+    word = _word(path[:-1], family, plain)
+    options = [name for name in model.model_fields if name != family.key]
+    message = f"{word} has no option {key}, only {', '.join(options)}" if options else f"{word} has no options"
+    others = [name for name, other in family.words().items() if key in other.model_fields]
+    if others:
+        return f"{message}; {' and '.join(others)} {'have' if len(others) > 1 else 'has'} {key}"
+    return message + _hint(path, options)
+
+
+def _hint(path, keys):
+    """` Did you mean ...?`: a key of the same name elsewhere, or the one here that is spelt most alike."""
+    elsewhere = _keys_by_name().get(path[-1])
+    if elsewhere is None:
+        return did_you_mean(path[-1], keys)
+    return f". Did you mean {elsewhere}{'' if '.' in elsewhere else ' at the top level'}?"
+
+
+def _needed_by(location, path, plain):
+    """`, which step needs`, where the option belongs to a word."""
+    family = places.family(places.place_at(location[:-1]))
+    return f", which {_word(path[:-1], family, plain)} needs" if family else ""
+
+
+def _word(path, family, plain):
+    """The word that stands at a path, written bare, in a mapping or not at all."""
+    value = plain
+    for part in path:
+        value = value[part]
+    if isinstance(value, dict):
+        value = value.get(family.key)
+    return value if isinstance(value, str) else family.default
+
+
+@cache
+def _keys_by_name():
+    """{last key: the shortest dotted key of the schema that ends in it}, elements of lists left out."""
+    found = {}
+    level = [((), places.ROOT)]
+    while level:
+        below = []
+        for path, place in level:
+            for model in places.models(place):
+                for key in model.model_fields:
+                    if key not in NAMING_KEYS:
+                        found.setdefault(key, ".".join((*path, key)))
+                    below.append(((*path, key), places.descend(place, key)))
+        level = below
+    return found

@@ -1,0 +1,52 @@
+"""A resolved config as YAML for people: sections in blocks, short things on one line, bare words where they suffice."""
+
+import re
+
+import yaml
+
+from mlp_cli.config.yaml_loader import FLOAT
+
+WIDTH = 120
+BLOCKS = {"data", "network", "training", "layers"}  # keys whose value is written over several lines
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes what either YAML 1.1 or our own loader would read as something other than text."""
+
+    def ignore_aliases(self, data):
+        return True
+
+    def increase_indent(self, flow=False, indentless=False):
+        return super().increase_indent(flow, indentless=False)
+
+
+Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{FLOAT.pattern})$"), list("+-.0123456789"))
+
+
+def dump(resolved):
+    """YAML text of `Config.resolved()`."""
+    dumper_node = _node(resolved, block=True)
+    return yaml.serialize(dumper_node, Dumper=Dumper, width=WIDTH, allow_unicode=True)
+
+
+def _node(value, block=False):
+    """A PyYAML node; `block` says whether it takes several lines."""
+    if isinstance(value, dict):
+        value = _bare_word(value)
+    if isinstance(value, dict):
+        block = block or "layers" in value
+        pairs = [(_scalar(key), _node(child, block and key in BLOCKS)) for key, child in value.items()]
+        return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=not block)
+    if isinstance(value, list):
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", [_node(child) for child in value], flow_style=not block)
+    return _scalar(value)
+
+
+def _bare_word(mapping):
+    """relu for {name: relu}, uniform for {name: uniform, limit: null}."""
+    written = {key for key, value in mapping.items() if value is not None}
+    return mapping["name"] if written == {"name"} else mapping
+
+
+def _scalar(value):
+    return Dumper("").represent_data(value)

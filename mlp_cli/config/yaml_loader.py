@@ -1,0 +1,257 @@
+"""YAML without its traps: `1e-3` is a number, `no` is a word, `010` is refused, and nothing refers to anything else.
+
+PyYAML's parser delivers events; the tree is built from them with a stack, so a hostile file is stopped at the first
+event too many, before anything slow or deep has happened.
+"""
+
+import os
+import re
+import stat
+
+import yaml
+
+from mlp_cli.config.tree import UNREADABLE, Mark, Node, Problem, Source
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 64
+MAX_VALUES = 100_000
+MAX_PROBLEMS = 1000
+MAX_DIGITS = 20  # longer integers are floats: Python takes quadratic time to read them
+
+PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+NULLS = {"", "~", "null", "Null", "NULL"}
+TRUE = {"true", "True", "TRUE"}
+FALSE = {"false", "False", "FALSE"}
+INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
+FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF|nan|NaN|NAN)")
+LEADING_ZERO = re.compile(r"[-+]?0[0-9]+", re.ASCII)
+
+
+class Fatal(Exception):
+    """A source that cannot be read any further; holds the Problem."""
+
+    def __init__(self, problem):
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def load_file(path, order, problems):
+    """Reads a config file into a tree; None if it cannot be read. Adds to `problems`."""
+    path = os.fspath(path)
+    source = Source(order, path, os.path.dirname(os.path.abspath(path)))
+    try:
+        text, is_regular = _read(path, source)
+        if not is_regular:  # a pipe has no folder of its own
+            source = Source(order, path, os.getcwd())
+        return parse(text, source, problems)
+    except Fatal as fatal:
+        problems.append(fatal.problem)
+        return None
+
+
+def parse(text, source, problems):
+    """YAML text -> Node. Adds to `problems` what can be skipped, raises Fatal for what cannot."""
+    builder = _Builder(source, problems)
+    try:
+        for event in yaml.parse(text, Loader=PARSER):
+            builder.take(event)
+    except yaml.YAMLError as error:
+        raise Fatal(_syntax_problem(error, source)) from None
+    return builder.root or Node(None, Mark(source))
+
+
+def _read(path, source):
+    """(the text of a file of bounded size, whether it is a regular file)."""
+
+    def fail(message):
+        raise Fatal(Problem((), message, _FileMark(source)))
+
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        fail("expected a config file; this is a directory")
+    except FileNotFoundError:
+        fail("no such file")
+    except (OSError, ValueError) as error:
+        fail(f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    if len(content) > MAX_BYTES:
+        fail(f"expected a config of at most {MAX_BYTES} bytes; this file is larger")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        fail("expected UTF-8 text; this file is UTF-16: save it as UTF-8")
+    if b"\0" in content:
+        fail("expected UTF-8 text; this is a binary file")
+    try:
+        return content.decode("utf-8-sig"), stat.S_ISREG(mode)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        message = f"expected UTF-8 text; got the byte 0x{content[error.start]:02x}: save the file as UTF-8"
+        raise Fatal(Problem((), message, Mark(source, line, column))) from None
+
+
+class _FileMark(Mark):
+    """The file as a whole."""
+
+    def __str__(self):
+        return self.source.name
+
+
+class _Frame:
+    """A mapping or list whose end has not come yet."""
+
+    def __init__(self, node, part):
+        self.node = node
+        self.part = part  # its key or index in its parent
+        self.key = None  # of the value that comes next: (text, mark), or False for a key that was refused
+
+
+class _Builder:
+    """Builds the tree from parser events."""
+
+    def __init__(self, source, problems):
+        self.source = source
+        self.problems = problems
+        self.root = None
+        self.frames = []
+        self.values = 0
+
+    def take(self, event):
+        if isinstance(event, yaml.DocumentStartEvent):
+            if self.root is not None:
+                self.fail(event, "expected one document; a second one starts here")
+        elif isinstance(event, yaml.AliasEvent):
+            self.complain(event, f"the alias *{event.anchor} is refused: write the value out")
+            self.place(event, Node(UNREADABLE, self.mark(event)))
+        elif isinstance(event, yaml.ScalarEvent):
+            self.refuse_extras(event)
+            if self.expects_key():
+                self.take_key(event)
+            else:
+                self.place(event, Node(self.scalar(event), self.mark(event)))
+        elif isinstance(event, yaml.MappingStartEvent):
+            self.open(event, {})
+        elif isinstance(event, yaml.SequenceStartEvent):
+            self.open(event, [])
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            self.frames.pop()
+
+    def open(self, event, empty):
+        if len(self.frames) >= MAX_DEPTH:
+            self.fail(event, f"nested more than {MAX_DEPTH} levels deep")
+        self.refuse_extras(event)
+        if self.expects_key():
+            self.complain(event, "expected a word as key; got a mapping or list")
+        node = Node(empty, self.mark(event))
+        part = self.place(event, node)
+        self.frames.append(_Frame(node, part))
+
+    def expects_key(self):
+        return bool(self.frames) and self.frames[-1].node.is_mapping and self.frames[-1].key is None
+
+    def take_key(self, event):
+        """A key is the text as it stands: `no`, `1` and `010` are words here."""
+        frame = self.frames[-1]
+        key, mark = event.value, self.mark(event)
+        if key == "<<" and event.implicit[0]:
+            self.complain(event, "the merge key << is refused: write the values out")
+            frame.key = False
+        elif key in frame.node.value:
+            first = frame.node.value[key].key_mark
+            path = (*self.path(), key)
+            lines = f"lines {first.line} and {mark.line}" if first.line != mark.line else f"line {mark.line}, twice"
+            message = f"duplicate key, in {lines}"
+            self.complain(event, message, path)
+            frame.key = False
+        else:
+            frame.key = (key, mark)
+
+    def place(self, event, node):
+        """Hangs a node into the innermost container; returns its key or index there."""
+        self.values += 1
+        if self.values > MAX_VALUES:
+            self.fail(event, f"expected at most {MAX_VALUES} values in a config")
+        if not self.frames:
+            self.root = node
+            return None
+        frame = self.frames[-1]
+        if frame.node.is_list:
+            frame.node.value.append(node)
+            return len(frame.node.value) - 1
+        if frame.key is None:  # an alias or a container in place of a key
+            frame.key = False
+            return "?"
+        key, frame.key = frame.key, None
+        if not key:
+            return "?"
+        text, node.key_mark = key
+        frame.node.value[text] = node
+        return text
+
+    def scalar(self, event):
+        """null, true, false, a number, or else text."""
+        text = event.value
+        if not event.implicit[0]:  # quoted, a block, or tagged
+            return text
+        if text in NULLS:
+            return None
+        if text in TRUE:
+            return True
+        if text in FALSE:
+            return False
+        if text[0] not in "+-.0123456789":
+            return text
+        if LEADING_ZERO.fullmatch(text):
+            sign, digits = text.rstrip("0123456789"), text.lstrip("+-").lstrip("0") or "0"
+            message = f"{text} is octal for some readers: write {sign}{digits}, or '{text}' in quotes if it is text"
+            self.complain(event, message, self.path(value=True))
+            return UNREADABLE
+        if INTEGER.fullmatch(text):
+            return int(text) if len(text) <= MAX_DIGITS else float(text)
+        if FLOAT.fullmatch(text):
+            return float(text)
+        if SPECIAL_FLOAT.fullmatch(text):
+            return float(text.replace(".", "", 1))
+        return text
+
+    def refuse_extras(self, event):
+        if event.anchor is not None:
+            self.complain(event, f"the anchor &{event.anchor} is refused: write the value out where it is used")
+        if event.tag is not None:
+            self.complain(event, f"the tag {event.tag} is refused: a config holds plain values")
+
+    def mark(self, event):
+        if not self.source.is_file:
+            return Mark(self.source)
+        return Mark(self.source, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def path(self, value=False):
+        """The keys that lead to the innermost container, or to the value that comes next in it."""
+        parts = [frame.part for frame in self.frames if frame.part is not None]
+        if value and self.frames:
+            frame = self.frames[-1]
+            parts.append(len(frame.node.value) if frame.node.is_list else frame.key[0] if frame.key else "?")
+        return tuple(parts)
+
+    def complain(self, event, message, path=()):
+        if len(self.problems) > MAX_PROBLEMS:
+            raise Fatal(Problem(path, message, self.mark(event)))
+        self.problems.append(Problem(path, message, self.mark(event)))
+
+    def fail(self, event, message):
+        raise Fatal(Problem((), message, self.mark(event)))
+
+
+def _syntax_problem(error, source):
+    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    context = getattr(error, "context", None)
+    message = f"not valid YAML: {problem}" + (f" ({context})" if context else "")
+    if "'\\t'" in message or "character that cannot start any token" in message or "tab" in message:
+        message += "; indent with spaces, not tabs, and quote values that begin with a special character"
+    place = getattr(error, "problem_mark", None)
+    if place is None or not source.is_file:
+        return Problem((), message, _FileMark(source))
+    return Problem((), message, Mark(source, place.line + 1, place.column + 1))
