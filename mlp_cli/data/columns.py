@@ -1,0 +1,141 @@
+"""Which columns of a table are inputs, targets and weights, and how the columns of another file fit them."""
+
+import difflib
+from dataclasses import dataclass
+
+from mlp_cli.data.reading import Known, listed, plural, quoted
+from mlp_cli.errors import DataError
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Names of the columns that go in, are to be learned, and weigh the rows (or None)."""
+
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    weight: str | None
+
+
+def choose(table, options):
+    """Read features, exclude, target and sample_weight of `cfg.data` against the columns of the training table."""
+    excluded = _resolved(table, options.exclude or [], "data.exclude")
+    wanted = _resolved(table, options.features or [], "data.features")
+    weight = None
+    if options.sample_weight is not None:
+        weight = _resolve(table, options.sample_weight, "data.sample_weight")
+    targets = _targets(table, options, {*excluded, *wanted, weight})
+    for key, names in (("data.exclude", excluded), ("data.features", wanted)):
+        for name in names:
+            if name in targets or name == weight:
+                role = "the target" if name in targets else "the sample weight"
+                raise DataError(f"{key}: names {quoted(name)}, which is {role}; take it out of one of them")
+    if weight in targets:
+        raise DataError(f"data.sample_weight: {quoted(weight)} is the target too; name another column")
+    for name in options.columns or {}:
+        _resolve(table, str(name), "data.columns")
+    both = set(excluded) & set(wanted)
+    if both:
+        raise DataError(f"data.exclude: names {listed(sorted(both))}, which data.features names too")
+    left_out = {*excluded, *targets, weight}
+    features = [name for name in table.names if name not in left_out and (not wanted or name in wanted)]
+    if not features:
+        raise DataError(
+            f"{table.source}: no column is left to learn from (columns: {listed(table.names)}; target: "
+            f"{listed(targets)}); if the cells are not separated by what they seem, set data.delimiter"
+        )
+    return Roles(tuple(features), tuple(targets), weight)
+
+
+def _targets(table, options, taken):
+    labels = getattr(table, "labels", [])
+    if labels:
+        if options.target is not None and list(_target_keys(options)) != list(labels):
+            raise DataError(f"data.target: {table.source} comes with y, which is the target; leave data.target out")
+        return labels
+    if getattr(table, "flattened", False):
+        raise DataError(f"{table.source}: holds images without labels; give both as {{x: ..., y: ...}}")
+    if options.target is not None:
+        targets = _resolved(table, _target_keys(options), "data.target")
+        if not targets:
+            raise DataError("data.target: is an empty list; expected a column")
+        return targets
+    free = [name for name in table.names if name not in taken]
+    if not free:
+        raise DataError(f"{table.source}: no column is left to be the target; name it in data.target")
+    return free[-1:]
+
+
+def _target_keys(options):
+    return options.target if isinstance(options.target, list | tuple) else [options.target]
+
+
+def _resolved(table, keys, option):
+    names = [_resolve(table, key, option) for key in keys]
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{option}: names {quoted(name)} twice")
+    return names
+
+
+def _resolve(table, key, option):
+    """The column of that name or with that number, from 0."""
+    if isinstance(key, int) and not isinstance(key, bool):
+        if 0 <= key < len(table.names):
+            return table.names[key]
+        raise DataError(
+            f"{option}: expected a column of {table.source} by name or by number from 0 to {len(table.names) - 1}; "
+            f"got {key}"
+        )
+    if key in table.names:
+        return key
+    near = difflib.get_close_matches(str(key), table.names, 1)
+    hint = f". Did you mean {near[0]}?" if near else ""
+    raise DataError(f"{option}: expected a column of {table.source} ({listed(table.names)}); got {quoted(key)}{hint}")
+
+
+def known(table, roles):
+    """What another file is matched against."""
+    return Known(tuple(table.names), roles.features, roles.targets, table.named)
+
+
+def match(table, known, need_target):
+    """Give the columns of another table the names of the training table, by name or, without names, by position.
+
+    DataError when columns are missing, or when the number of unnamed ones fits neither the training table, nor it
+    without its targets, nor its features alone.
+    """
+    if not table.named or not known.named:
+        _match_by_position(table, known, need_target)
+    present = set(table.names)
+    missing = [name for name in known.features if name not in present]
+    if missing:
+        raise DataError(
+            f"{table.source}: has no column {listed(map(quoted, missing))}, which the model needs "
+            f"(it has {listed(table.names)})"
+        )
+    if need_target:
+        for name in known.targets:
+            if name not in table.names:
+                raise DataError(f"{table.source}: has no column {quoted(name)}, the target")
+
+
+def _match_by_position(table, known, need_target):
+    inputs = [name for name in known.columns if name not in known.targets]
+    count, labels = len(table.names), len(getattr(table, "labels", []))
+    if labels:
+        inputs_given = count - labels
+        fits = labels == len(known.targets)
+        for names in (inputs, list(known.features)):
+            if fits and inputs_given == len(names):
+                return table.rename([*names, *known.targets])
+        raise DataError(
+            f"{table.source}: has {plural(inputs_given, 'column')} of inputs and {labels} of targets; expected "
+            f"{len(inputs)} and {len(known.targets)}"
+        )
+    for names in (list(known.columns), inputs, list(known.features)):
+        if count == len(names) and not (need_target and not set(known.targets) <= set(names)):
+            return table.rename(names)
+    expected = str(len(known.columns)) if need_target else f"{len(known.columns)}, or {len(inputs)} without target"
+    raise DataError(
+        f"{table.source}: has {plural(count, 'column')}; expected {expected}, in the order of the training data"
+    )

@@ -1,0 +1,124 @@
+"""Fits a Preprocessing to the training rows: types of columns, categories, stand-ins for missing values, scales."""
+
+import numpy as np
+
+from mlp_cli.data import checks, columns, scaling
+from mlp_cli.data.preprocess import Preprocessing, as_slice
+from mlp_cli.data.reading import listed, quoted
+from mlp_cli.errors import DataError
+
+MAX_CATEGORIES = 1000
+FREE_TEXT_CATEGORIES = 50
+FIT_COLUMNS = 32  # columns fitted at a time: a block of them is all that is held in float64
+
+
+def fit(table, rows, roles, options, reading, task, dtype):
+    """A Preprocessing fitted to these rows of the training table, and notes: (Preprocessing, list of sentences)."""
+    categories, missing_category, notes = {}, [], []
+    rule, overrides = options.missing.name, options.columns or {}
+    for name in roles.features:
+        categorical = is_categorical(table, name, rows, overrides)
+        checks.refuse_empty(table, name, table.holes(name, categorical), rows)
+        if categorical:
+            words, any_missing = _categories(table, name, rows)
+            categories[name] = words
+            if any_missing and rule not in ("error", "drop"):
+                missing_category.append(name)
+            notes += _notes_on_words(table, name, words, len(rows))
+    numeric = [name for name in roles.features if name not in categories]
+    checks.refuse_words(table, numeric, rows)
+    fill, scale = _fit_numbers(table, numeric, rows, options, dtype)
+    constant = [name for name, is_constant in zip(numeric, scale.constant, strict=True) if is_constant]
+    if constant:
+        notes.append(f"{table.source}: constant in training, so they become 0: {listed(constant)}")
+    indicators = ()
+    if rule == "indicator":
+        holes = {name: table.holes(name) for name in numeric}
+        indicators = tuple(name for name in numeric if holes[name] is not None and holes[name][rows].any())
+    preprocessing = Preprocessing(
+        reading=reading,
+        known=columns.known(table, roles),
+        task=task,
+        categories=categories,
+        missing_category=tuple(missing_category),
+        indicators=indicators,
+        missing=rule,
+        unseen=options.unseen,
+        labels=dict(options.labels or {}),
+        weight=roles.weight,
+        dtype=dtype,
+        fill=fill,
+        scale=scale,
+    )
+    return preprocessing, notes
+
+
+def is_categorical(table, name, rows, overrides):
+    """Whether a feature is one of words: data.columns says so, or a cell of these rows is no number."""
+    if name in overrides:
+        return overrides[name] == "categorical"
+    if not checks.words_among(table, name, rows).size:
+        return False
+    checks.refuse_decimal_commas(table, name)
+    return True
+
+
+def _categories(table, name, rows):
+    """(the different words of these rows, sorted; whether some are missing)."""
+    codes, words = table.words(name)
+    present = np.unique(codes[rows])
+    if len(present) > MAX_CATEGORIES:
+        raise DataError(
+            f"{table.source}: column {quoted(name)} has {len(present)} different values in {len(rows)} training rows, "
+            f"more than {MAX_CATEGORIES} and hardly categories; exclude it (data.exclude: [{name}])"
+        )
+    return tuple(words[code] for code in present if code >= 0), bool(present[0] < 0)
+
+
+def _notes_on_words(table, name, words, rows):
+    if len(words) == 1:
+        return [f"{table.source}: column {name} is {quoted(words[0])} in every training row and says nothing"]
+    if len(words) > FREE_TEXT_CATEGORIES and 2 * len(words) > rows:
+        return [
+            f"{table.source}: column {name} has {len(words)} different values in {rows} training rows and looks like "
+            "free text; consider data.exclude"
+        ]
+    return []
+
+
+def _fit_numbers(table, names, rows, options, dtype):
+    """(what stands in for a missing value (k,), the Scaling) of the numeric columns."""
+    rule = options.missing.name
+    fill = np.zeros(len(names))
+    if rule == "constant":
+        fill[:] = 0.0 if options.missing.value is None else float(options.missing.value)
+    by = getattr(options.numeric, "by", None)
+    fit_needs_values = options.numeric.name not in ("none", "divide") or rule in ("mean", "median", "indicator")
+    if not fit_needs_values:
+        widths = [min(FIT_COLUMNS, len(names) - first) for first in range(0, len(names), FIT_COLUMNS)]
+        blocks = (np.zeros((width, 1)) for width in widths)
+    else:
+        blocks = _filled_blocks(table, names, rows, rule, fill, dtype)
+    return fill, scaling.fit(options.numeric.name, by, blocks, names)
+
+
+def _filled_blocks(table, names, rows, rule, fill, dtype):
+    """Yield the training values of some columns at a time, as rows (k, n), and set their `fill` on the way."""
+    chosen = as_slice(rows)
+    for first in range(0, len(names), FIT_COLUMNS):
+        some = names[first : first + FIT_COLUMNS]
+        block = np.empty((len(some), len(rows)))
+        table.gather(table.locate(some), chosen, block.T)
+        checks.refuse_overflow(table, some, rows, block.T, dtype)
+        for number, column in enumerate(block):
+            missing = np.isnan(column)
+            if rule in ("mean", "median", "indicator"):
+                fill[first + number] = _stand_in(column[~missing] if missing.any() else column, rule)
+            column[missing] = fill[first + number]
+        yield block
+
+
+def _stand_in(values, rule):
+    if rule == "median":
+        return scaling.quantile(scaling.in_order(values[None, :]), 1, 2)[0]
+    return np.mean(values)

@@ -1,0 +1,163 @@
+"""Opens data files of any kind, plain or gzip, and makes tables of them; the content decides what a file is.
+
+Whatever a file does wrong, down to a terabyte promised by ten bytes, becomes one sentence here.
+"""
+
+import gzip
+import io
+import os
+import stat
+import zlib
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlp_cli.data.arrays import array_table, is_idx, read_idx, read_npy, read_npz
+from mlp_cli.data.table import read_table
+from mlp_cli.data.text import clean
+from mlp_cli.errors import DataError
+
+GZIP = b"\x1f\x8b"
+NPY = b"\x93NUMPY"
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+HEAD_BYTES = 4096
+OTHER_FORMATS = {
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
+    b"\x28\xb5\x2f\xfd": "compressed with zstandard",
+    b"SQLite format 3": "an SQLite database",
+    b"\x89HDF": "an HDF5 file",
+    b"%PDF": "a PDF document",
+    b"\xd0\xcf\x11\xe0": "an old Excel or Word file",
+}
+
+
+def read(source, reading, known=None, name=None):
+    """Read a source as a table.
+
+    `source` is a path, a pair of paths (x, y), an object with .path or .x and .y as in the config, or a binary stream;
+    `name` is what messages call it; `known` are the columns of the training table, if there is one.
+    """
+    x, y = _parts(source)
+    names = reading.names if known is None else None  # another file's arrays are matched by position
+    label = name or display(x)
+    with opened(x, label) as (stream, kind):
+        if kind == "npz":
+            if y is not None:
+                raise DataError(f"{label}: an .npz file holds x and y by itself; give it as path")
+            return array_table(*read_npz(stream, label), label, reading, names)
+        if kind == "text" and y is None and not _has_parts(source):
+            head = stream.peek(HEAD_BYTES)
+            if reading.encoding is None and b"\0" in head:
+                clean(head, label)  # refuses it: no need to read gigabytes of what cannot be a table
+            return read_table(stream.read(), label, reading, known)
+        array = _read_array(stream, kind, label)
+    labels = None
+    if y is not None:
+        label_of_y = display(y)
+        with opened(y, label_of_y) as (stream, kind):
+            labels = _read_array(stream, kind, label_of_y)
+    return array_table(array, labels, label, reading, names)
+
+
+def display(path):
+    """A path as a person would write it: relative to the current directory where it lies in there."""
+    if not isinstance(path, str | os.PathLike):
+        return getattr(path, "name", None) if isinstance(getattr(path, "name", None), str) else "stdin"
+    text = os.fspath(path)
+    if os.path.isabs(text):
+        inside = os.path.relpath(text)
+        return text if inside.startswith(os.pardir) else inside
+    return text
+
+
+def _has_parts(source):
+    return getattr(source, "x", None) is not None
+
+
+def _parts(source):
+    """(x or the whole table, y or None) of whatever names a source."""
+    if isinstance(source, str | os.PathLike) or hasattr(source, "read"):
+        return source, None
+    if isinstance(source, Sequence) and 1 <= len(source) <= 2:
+        return source[0], source[1] if len(source) == 2 else None
+    if _has_parts(source):
+        return source.x, source.y
+    return source.path, None
+
+
+def _read_array(stream, kind, label):
+    if kind == "npy":
+        return read_npy(stream, label)
+    if kind == "idx":
+        return read_idx(stream, label)
+    raise DataError(f"{label}: expected a .npy or IDX file for x and y; give a table as path")
+
+
+@contextmanager
+def opened(source, label):
+    """Open a path or a binary stream as (stream of the unpacked bytes, "text" | "npy" | "npz" | "idx").
+
+    Damage that shows while the stream is read becomes a DataError too.
+    """
+    with _system_errors(label):
+        owned = not hasattr(source, "read")
+        raw = _open_file(source, label) if owned else source
+        try:
+            stream = _peekable(raw)
+            if stream.peek(2)[:2] == GZIP:
+                stream = io.BufferedReader(gzip.GzipFile(fileobj=stream))
+            yield stream, _kind(stream, label)
+        finally:
+            if owned:
+                raw.close()
+
+
+@contextmanager
+def _system_errors(label):
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{label}: there is no such file") from None
+    except PermissionError:
+        raise DataError(f"{label}: may not be read; check its permissions") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{label}: is a damaged or cut-off gzip file ({error})") from None
+    except MemoryError:
+        raise DataError(f"{label}: does not fit into memory") from None
+    except OSError as error:
+        raise DataError(f"{label}: cannot be read: {error.strerror or error}") from None
+
+
+def _open_file(path, label):
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:  # a NUL in the path
+        raise DataError(f"{label!r}: is not a path") from None
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{label}: is a directory; expected a file")
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or os.fspath(path) == "/dev/stdin"):
+        raise DataError(f"{label}: is a device; expected a file")
+    return Path(path).open("rb")
+
+
+def _peekable(raw):
+    if hasattr(raw, "peek"):
+        return raw
+    return io.BufferedReader(raw) if isinstance(raw, io.RawIOBase) else io.BufferedReader(io.BytesIO(raw.read()))
+
+
+def _kind(stream, label):
+    head = stream.peek(HEAD_BYTES)[:HEAD_BYTES]
+    if head.startswith(NPY):
+        return "npy"
+    if head.startswith(ZIP):
+        return "npz"
+    if is_idx(head):
+        return "idx"
+    for magic, what in OTHER_FORMATS.items():
+        if head.startswith(magic):
+            raise DataError(f"{label}: is {what}; expected CSV, TSV, .npy, .npz or IDX, plain or gzip")
+    return "text"

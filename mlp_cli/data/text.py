@@ -1,0 +1,151 @@
+"""From the bytes of a text file to clean UTF-8, and from a record back to its line in the file.
+
+The table reader wants records only and counts them; people count lines. So comments and blank lines are taken out here
+before the reader sees them, and counted in here again when a message names a line.
+"""
+
+import io
+import re
+
+from mlp_cli.data.reading import quoted
+from mlp_cli.errors import DataError
+
+BYTE_ORDER_MARKS = {
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+CLOSING_QUOTE = re.compile(rb'[^"]*+(?:""[^"]*+)*+"')
+
+
+def clean(raw, source, encoding=None):
+    r"""The text as UTF-8 bytes: no byte order mark, `\n` line ends only and one at the end.
+
+    DataError when the bytes are not text in that encoding (UTF-8 unless said) or hold NUL bytes.
+    """
+    if encoding is not None:
+        raw = _decoded(raw, source, encoding).removeprefix("\ufeff").encode()
+    else:
+        _refuse_wide_text(raw[:4096], source)
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\0" in raw:
+        line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
+        raise DataError(f"{source}:{line}: holds a NUL byte, so it is not a text table; expected CSV or TSV text")
+    _refuse_other_encoding(raw, source)
+    return raw if raw.endswith(b"\n") else raw + b"\n"
+
+
+def _refuse_wide_text(head, source):
+    """DataError when the first bytes look like UTF-16 or UTF-32: a byte order mark, or every other byte is NUL."""
+    for mark, name in BYTE_ORDER_MARKS.items():
+        if head.startswith(mark):
+            raise DataError(f"{source}: is {name.upper()} text; set data.encoding: {name}, or save it as UTF-8")
+    for first, name in ((0, "utf-16-be"), (1, "utf-16-le")):
+        half = head[first::2]
+        if len(half) >= 4 and half.count(b"\0") * 10 >= len(half) * 8 and head.count(b"\0") * 10 <= len(head) * 6:
+            raise DataError(f"{source}: looks like UTF-16 text; set data.encoding: {name}, or save it as UTF-8")
+
+
+def _decoded(raw, source, encoding):
+    try:
+        text = raw.decode(encoding)
+        text.encode()  # some codecs give half characters that no UTF-8 can hold
+    except LookupError:
+        raise DataError(
+            f"data.encoding: expected a text encoding such as utf-8, latin-1 or cp1252; got {quoted(encoding)}"
+        ) from None
+    except (UnicodeError, ValueError) as error:
+        line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
+        raise DataError(f"{source}:{line}: is not {encoding} text; set data.encoding to what it is") from None
+    return text
+
+
+def _refuse_other_encoding(raw, source):
+    if raw.isascii():
+        return
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{source}:{line}: the byte 0x{raw[error.start]:02x} is not UTF-8; set data.encoding, to latin-1 or "
+            "cp1252 for example, or save the file as UTF-8"
+        ) from None
+
+
+class Lines:
+    """The records of a text and the lines they begin on; comment lines and blank lines are no records.
+
+    A record is a line, or several where a quoted cell holds line ends. Without a delimiter (it is still to be found)
+    a quote counts as opening after any usual one.
+    """
+
+    def __init__(self, text, delimiter=None, comment=None):
+        self.text = text
+        self.comment = comment.encode() if comment else None
+        remark = rb"(?:" + re.escape(self.comment) + rb".*)?" if comment else rb""
+        self._no_record = re.compile(rb"^ *" + remark + rb"\n", re.MULTILINE)
+        before_a_cell = re.escape(delimiter.encode()) if delimiter else rb"[,;\t]"
+        self._opening_quote = re.compile(rb"(?:^|" + before_a_cell + rb') *"')
+        self._spaces_around = re.compile(
+            rb"(^|" + before_a_cell + rb') *("[^"]*+(?:""[^"]*+)*+") *(?=' + before_a_cell + rb"|\n)", re.MULTILINE
+        )
+
+    def records(self):
+        """Yield (line number of its first line, the record's bytes, whether its quotes are closed)."""
+        first, parts, inside = 0, [], False
+        for number, line in enumerate(io.BytesIO(self.text), 1):
+            if not inside:
+                if self._is_no_record(line):
+                    continue
+                first, parts = number, []
+            parts.append(line)
+            if b'"' in line:
+                inside = self._ends_inside_quotes(line, inside)
+            if not inside:
+                yield first, b"".join(parts), True
+        if inside:
+            yield first, b"".join(parts), False
+
+    def body(self):
+        """The text with only records in it, quoted cells without spaces around the quotes."""
+        text = self.text
+        if self._holds_more_than_records():
+            if b'"' in text:
+                text = b"".join(record for _, record, _ in self.records())
+            else:
+                text = self._no_record.sub(b"", text)
+        if b' "' in text or b'" ' in text:
+            text = self._spaces_around.sub(rb"\1\2", text)
+        return text
+
+    def line_of(self, record):
+        """The number, from 1, of the line on which record number `record` (from 0) begins."""
+        for count, (line, _, _) in enumerate(self.records()):
+            if count == record:
+                return line
+        raise IndexError(f"there is no record {record}")
+
+    def _is_no_record(self, line):
+        bare = line.strip(b" \n")
+        return not bare or (self.comment is not None and bare.startswith(self.comment))
+
+    def _holds_more_than_records(self):
+        starts = [b" "] + ([self.comment] if self.comment else [])
+        return any(self.text.startswith(start) or b"\n" + start in self.text for start in starts)
+
+    def _ends_inside_quotes(self, line, inside):
+        position = 0
+        while True:
+            if inside:
+                closing = CLOSING_QUOTE.match(line, position)
+                if closing is None:
+                    return True
+                position = closing.end()
+            opening = self._opening_quote.search(line, position)
+            if opening is None:
+                return False
+            position, inside = opening.end(), True
