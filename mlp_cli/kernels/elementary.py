@@ -39,9 +39,9 @@ class Table:
     half_pi: tuple
     pi: tuple
 
-    exp_low: float  # below, exp is 0; expm1 is -1
+    exp_low: float  # below, exp is 0
     exp_high: float  # above, exp is infinite
-    expm1_low: float
+    expm1_low: float  # below, expm1 is -1
     tanh_high: float  # above, tanh(x/2) is 1
     normal_high: float  # above, the upper tail of the normal distribution is 0
     cody_waite_high: float  # up to here sin and cos are accurate
@@ -319,18 +319,21 @@ def softplus(e: Emit, x: Value) -> Value:
 # --- the normal distribution --------------------------------------------------------------------------------------
 
 
-def _gaussian(e: Emit, factor, x: Value) -> Value:
-    """factor e^(-x²/2), with the rounding error of x² carried along: it would be multiplied by x²."""
-    a = e.minimum(e.constant(table(e).normal_high), e.abs(x))
+def _bounded_size(e: Emit, x: Value) -> Value:
+    """|x|, but not beyond where the tail of the normal distribution is 0."""
+    return e.minimum(e.constant(table(e).normal_high), e.abs(x))
+
+
+def _gaussian(e: Emit, factor, a: Value) -> Value:
+    """factor e^(-a²/2), with the rounding error of a² carried along: it would be multiplied by a²."""
     square = a * a
     lost = e.fma(a, a, -square)
     return _scaled_exp(e, factor, square * -0.5, lost * -0.5)
 
 
 def _upper_tail(e: Emit, a: Value) -> Value:
-    """1 - Φ(a) = Φ(-a) for a ≥ 0, to a relative accuracy."""
+    """1 - Φ(a) = Φ(-a) for a of bounded size, to a relative accuracy."""
     c = table(e)
-    a = e.minimum(e.constant(c.normal_high), a)
     ratio = _by_halves(e, a, c.tail_numerator) / _by_halves(e, a, c.tail_denominator)
     return _gaussian(e, ratio, a)
 
@@ -344,19 +347,19 @@ def _by_halves(e: Emit, x: Value, coefficients) -> Value:
 
 def normal_cdf(e: Emit, x: Value) -> Value:
     """Φ(x) = (1 + erf(x/√2)) / 2, to a relative accuracy in the far left tail too."""
-    tail = _upper_tail(e, e.abs(x))
+    tail = _upper_tail(e, _bounded_size(e, x))
     return e.where(x > 0.0, 1.0 - tail, tail)
 
 
 def normal_pdf(e: Emit, x: Value) -> Value:
     """e^(-x²/2) / √(2π)"""
-    return _gaussian(e, 0.3989422804014327, x)
+    return _gaussian(e, 0.3989422804014327, _bounded_size(e, x))
 
 
 def erf(e: Emit, x: Value) -> Value:
     a = e.abs(x)
     near = e.fma(x, e.polynomial(x * x, table(e).erf), x)
-    tail = _upper_tail(e, a * 2.0**0.5)
+    tail = _upper_tail(e, _bounded_size(e, x * 2.0**0.5))
     return e.where(a < 1.0, near, e.copysign(1.0 - (tail + tail), x))
 
 
