@@ -1,0 +1,73 @@
+"""What every test may use: `train`, which runs the command in this process, and the switch --run-slow."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@dataclass
+class Run:
+    """A finished training run, read back from the files that it left."""
+
+    exit_code: int
+    directory: Path
+
+    @property
+    def epochs(self) -> list[dict]:
+        """The lines of metrics.jsonl, one an epoch; none when nothing was trained."""
+        path = self.directory / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def summary(self) -> dict:
+        """The contents of summary.json."""
+        return json.loads((self.directory / "summary.json").read_text())
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Final metrics by split: `run.metrics["test"]["accuracy"]`."""
+        return self.summary["metrics"]
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Every array of the best checkpoint: `run.tensors["layers.0.weight"]`."""
+        from safetensors.numpy import load_file
+
+        return load_file(self.directory / self.summary["checkpoint"]["best"])
+
+    def losses(self) -> list[float]:
+        """The training loss of each epoch."""
+        return [epoch["train"]["loss"] for epoch in self.epochs]
+
+
+@pytest.fixture
+def train(tmp_path):
+    """`train(config, "key=value", ...)`: `mlp train` with these arguments, in a run directory of its own."""
+    runs = 0
+
+    def run(config, *overrides: str) -> Run:
+        from mlp_cli.cli.main import main
+
+        nonlocal runs
+        runs += 1
+        directory = tmp_path / f"run-{runs}"
+        code = main(["train", str(config), *overrides, "--out", str(directory), "--quiet"])
+        return Run(code, directory)
+
+    return run
+
+
+def pytest_addoption(parser):
+    """--run-slow: also the tests that need minutes."""
+    parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the slow tests unless they are asked for."""
+    if not config.getoption("--run-slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs minutes: --run-slow"))
