@@ -72,15 +72,7 @@ def classification(target, predicted, probabilities=None, weight=None):
         return {}
 
     counts = confusion(target, predicted, int(max(target.max(), predicted.max())) + 1, weight)
-    support = counts.sum(axis=1)
-    hits = np.diagonal(counts)
-    table = per_class(counts)
-    result = {
-        "accuracy": np.sum(hits) / np.sum(support),
-        "balanced_accuracy": np.mean(table["recall"][support > 0]),
-        "f1_macro": np.mean(table["f1"][(support > 0) | (counts.sum(axis=0) > 0)]),
-        "mcc": _matthews_correlation(counts),
-    }
+    result = from_confusion(counts)
     if probabilities is not None:
         probabilities = np.ascontiguousarray(probabilities, dtype=np.float64)
         if probabilities.shape[1] > TOP:
@@ -91,6 +83,18 @@ def classification(target, predicted, probabilities=None, weight=None):
         if area is not None:
             result["roc_auc"] = area
     return {name: float(result[name]) for name in CLASSIFICATION if name in result}
+
+
+def from_confusion(counts):
+    """The metrics that a confusion matrix alone tells; averages go over the classes that occur."""
+    support = counts.sum(axis=1)
+    table = per_class(counts)
+    return {
+        "accuracy": float(np.sum(np.diagonal(counts)) / np.sum(support)),
+        "balanced_accuracy": float(np.mean(table["recall"][support > 0])),
+        "f1_macro": float(np.mean(table["f1"][(support > 0) | (counts.sum(axis=0) > 0)])),
+        "mcc": float(_matthews_correlation(counts)),
+    }
 
 
 def regression(target, predicted, weight=None, names=("target",)):

@@ -1,0 +1,134 @@
+"""`main` runs a command and turns every error into one sentence and an exit code. Nothing heavy is imported here."""
+
+import importlib
+import os
+import sys
+
+import click
+
+import mlp_cli
+from mlp_cli.errors import MlpError, SystemFault
+
+# Verb, and its module and function under mlp_cli.cli.
+COMMANDS = {
+    "train": "Train a network.",
+    "eval": "Measure a trained network on a split or a file.",
+    "predict": "Predict for raw rows.",
+    "inspect": "Show a network: layers, preprocessing, provenance.",
+    "check": "Check a config, its data and its gradients; train nothing.",
+    "schema": "Print the JSON Schema of the config.",
+}
+
+PIPE_CLOSED = 141
+INTERRUPTED = 130
+DEBUG = "MLP_DEBUG"
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called, not to list it."""
+
+    def list_commands(self, context):
+        return list(COMMANDS)
+
+    def get_command(self, context, name):
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mlp_cli.cli.{name}_command")
+        return module.command
+
+    def format_commands(self, context, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, context, arguments):
+        try:
+            return super().resolve_command(context, arguments)
+        except click.UsageError:
+            from difflib import get_close_matches
+
+            name = arguments[0]
+            near = get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise click.UsageError(
+                f"expected a command ({', '.join(COMMANDS)}); got {name!r}.{hint}", context
+            ) from None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(mlp_cli.__version__, prog_name="mlp")
+def mlp():
+    """Train multilayer perceptrons from YAML configs.
+
+    \b
+    mlp train configs/digits.yaml            train, and see where the result lies
+    mlp eval runs/digits-001                 measure it on its test rows
+    mlp predict runs/digits-001 rows.csv     predict for raw rows
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    try:
+        return _run(arguments)
+    except BrokenPipeError:
+        _discard_stdout()
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        _complain("Interrupted.")
+        return INTERRUPTED
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        code = mlp.main(args=arguments, prog_name="mlp", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.Abort:
+        _complain("Interrupted.")
+        return INTERRUPTED
+    except click.ClickException as error:
+        _complain(f"Error: {error.format_message()}")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            _complain(f"See `{error.ctx.command_path} --help`.")
+        return 2
+    except MlpError as error:
+        _complain(str(error))
+        return error.exit_code
+    except MemoryError:
+        _complain(
+            "Out of memory: the data and the network do not fit. Try a smaller training.batch_size, fewer units, "
+            "or dtype: float32"
+        )
+        return SystemFault.exit_code
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _complain(f"System error: {error}. Check free space and permissions")
+        return SystemFault.exit_code
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        _complain(
+            f"Internal error ({type(error).__name__}: {error}). This is a fault of mlp: please report it; "
+            f"{DEBUG}=1 shows where it happened."
+        )
+        return 1
+
+
+def _complain(text: str) -> None:
+    """A line on stderr, or nowhere if that is closed."""
+    from mlp_cli.cli.console import harmless
+
+    try:
+        sys.stderr.write(harmless(text) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass
+
+
+def _discard_stdout() -> None:
+    """Point stdout at nothing, so that Python does not fail again when it flushes at exit."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())

@@ -1,0 +1,54 @@
+"""`mlp predict`: predictions for raw rows, as CSV."""
+
+import click
+
+from mlp_cli.cli import options
+from mlp_cli.cli.console import Console
+
+
+@click.command("predict", short_help="Predict for raw rows.")
+@click.argument("model", type=click.Path())
+@click.argument("data", metavar="DATA")
+@click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; default: standard output.")
+@click.option("--keep", multiple=True, metavar="COL", help="Copy this column of DATA to the output; may be repeated.")
+@options.threads
+@options.quiet
+def command(model, data, output, keep, threads, quiet):
+    """Predictions of MODEL (a run directory or a checkpoint) for the rows of DATA; - is standard input.
+
+    DATA needs the columns that the network was trained on, in any order; the target may be absent.
+
+    \b
+    mlp predict runs/digits-001 new.csv -o predictions.csv
+    cat new.csv | mlp predict runs/digits-001 - --keep id
+    """
+    import csv
+    import io
+    import sys
+    from pathlib import Path
+
+    from mlp_cli.model import Model
+    from mlp_cli.prediction import predict
+    from mlp_cli.runs import files
+    from mlp_cli.runs.directory import find_model
+
+    console = Console(quiet)
+    network = Model.open(find_model(Path(model)))
+    source = options.data_source((data,), "DATA")
+    batch = network.preprocessing.transform(source, need_target=False, keep=keep)
+    for note in batch.notes:
+        console.warn(note)
+    header, lines = predict(network.machine(options.thread_count(threads)), network, batch)
+    if output == "-":
+        # not through Console: rows are data, and quiet does not silence them
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(lines)
+        sys.stdout.flush()
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    files.write_atomically(Path(output), text.getvalue().encode())
+    console.say(f"{batch.rows:,} rows written to {output}")

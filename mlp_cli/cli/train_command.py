@@ -1,0 +1,235 @@
+"""`mlp train`: read config and data, show what will happen, train, show what came out."""
+
+import time
+
+import click
+
+from mlp_cli.cli import options
+from mlp_cli.cli.console import (
+    TrainingConsole,
+    confusion_table,
+    count,
+    layer_table,
+    metric,
+    metrics_table,
+)
+
+# A confusion matrix of more classes is no longer read by people.
+SHOWN_CLASSES = 12
+# Metrics of an epoch that its line and the bar show, if the task has them.
+SHORT_METRICS = ("loss", "accuracy", "rmse")
+
+
+@click.command("train", short_help="Train a network.")
+@click.argument("arguments", metavar="CONFIG... [key=value ...]", nargs=-1, required=True)
+@click.option("--out", type=click.Path(), metavar="DIR", help="Run directory; default: runs/<config>-001 and so on.")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint; start a run where there is none.")
+@click.option("--force", is_flag=True, help="Delete the run in --out first.")
+@options.threads
+@options.as_json
+@options.quiet
+def command(arguments, out, resume, force, threads, as_json, quiet):
+    """Train a network from one or more configs, merged left to right, overrides last.
+
+    \b
+    mlp train configs/digits.yaml
+    mlp train configs/digits.yaml training.epochs=5 network.layers.0.units=64
+    mlp train configs/digits.yaml --out runs/a --resume
+    """
+    from mlp_cli.interrupts import Interrupts
+
+    configs, overrides = options.split_arguments(arguments)
+    console = TrainingConsole(quiet, as_json)
+    with Interrupts() as interrupts:
+        _train(configs, overrides, out, resume, force, threads, console, interrupts)
+
+
+def _train(configs, overrides, out, resume, force, threads, console, interrupts):
+    from mlp_cli import config as config_package
+
+    config = config_package.load(configs, overrides)
+
+    from mlp_cli import data
+    from mlp_cli.model import Model, numbers_are_classes
+    from mlp_cli.runs.directory import RunDirectory
+    from mlp_cli.training import Listener, Trainer, batch_size, begin, fit
+    from mlp_cli.training import resume as resume_run
+
+    dataset = data.load(config.data, config.seed, config.dtype, numbers_are_classes(config))
+    model = Model.new(config, dataset)
+    batch = batch_size(config, len(dataset.train.x))
+
+    out_path = None if out is None else out
+    with RunDirectory.create(config.name, out=out_path, resume=resume, force=force, warn=console.warn) as run:
+        _introduce(console, dataset, model, run)
+        _say_if_compiling(console, config.dtype)
+        machine = model.machine(options.thread_count(threads))
+        progress = _Bar(console, config)
+        listener = Listener(epoch=progress.epoch, moving=progress.moving, warn=progress.warn)
+        trainer = Trainer(model, dataset, machine, run, listener, interrupts)
+        checkpoint = run.newest_valid(console.warn) if resume else None
+        if checkpoint is None:
+            begin(trainer)
+        else:
+            resume_run(trainer, checkpoint)
+            console.say(f"Resuming at step {trainer.progress.step} from {checkpoint.path}")
+        run.save_config(config_package.dump(config))
+        console.say(f"{_plural(trainer.machine.training_threads, 'thread')}, {batch} rows a step")
+        console.emit(_start_event(config, dataset, model, run, trainer))
+        try:
+            result = fit(trainer)
+        finally:
+            progress.close()
+        summary = _summary(dataset, model, trainer, result)
+        run.write_summary(summary)
+        _conclude(console, model, run, result)
+        console.emit({"event": "end", "run": str(run.path), **summary})
+
+
+def _plural(n, noun):
+    return f"{count(n)} {noun}" + ("" if n == 1 else "s")
+
+
+def _introduce(console, dataset, model, run):
+    """Before the first epoch: the task, the rows, the layers."""
+    from mlp_cli.network.network import describe
+
+    console.say(f"Task: {dataset.task.kind} ({dataset.task.reason})")
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    rows = ", ".join(f"{name} {count(len(part.x))}" for name, part in parts.items() if part is not None)
+    console.say(f"Rows: {rows}; {_plural(dataset.train.x.shape[1], 'input')}")
+    for note in dataset.notes:
+        console.warn(note)
+    console.say(layer_table(describe(model.network.program)))
+    console.say(f"Run directory: {run.path}")
+
+
+def _say_if_compiling(console, dtype):
+    from mlp_cli.kernels.jit import CACHE_FOLDER, is_cached, prepare
+
+    if not is_cached(dtype):
+        kept = "kept for every later run on this machine" if CACHE_FOLDER else "not kept: the cache cannot be written"
+        console.say(f"Compiling the {dtype} kernels for this processor; takes about half a minute and is {kept} …")
+        began = time.monotonic()
+        prepare(dtype)
+        console.say(f"Compiled in {time.monotonic() - began:.0f} s")
+
+
+def _start_event(config, dataset, model, run, trainer):
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    return {
+        "event": "start",
+        "run": str(run.path),
+        "task": dataset.task.kind,
+        "rows": {name: len(part.x) for name, part in parts.items() if part is not None},
+        "inputs": dataset.train.x.shape[1],
+        "parameters": model.network.program.parameter_count,
+        "batch_size": trainer.batch_size,
+        "threads": trainer.machine.training_threads,
+        "step": trainer.progress.step,
+    }
+
+
+def _summary(dataset, model, trainer, result):
+    """summary.json: metrics, checkpoints, and where the result came from."""
+    from mlp_cli.runs.provenance import provenance
+
+    return {
+        "metrics": {name: found.metrics for name, found in result.evaluations.items()},
+        "checkpoint": result.checkpoints,
+        "epochs": result.progress.epoch,
+        "steps": result.progress.step,
+        "best_epoch": result.progress.best_epoch if trainer.keeps_best else None,
+        "reason": result.reason,
+        "task": dataset.task.kind,
+        "parameters": model.network.program.parameter_count,
+        "threads": trainer.machine.training_threads,
+        "seconds": result.seconds,
+        "fingerprint": dataset.fingerprint,
+        **provenance(),
+    }
+
+
+def _conclude(console, model, run, result):
+    """After the last epoch: metrics of every split, confusion matrix, the checkpoint, what to type next."""
+    progress = result.progress
+    console.say(f"Done: {result.reason}, {count(progress.step)} steps in {result.seconds:.1f} s")
+    if progress.best_epoch is not None and progress.best_epoch != progress.epoch and "validation" in result.evaluations:
+        console.say(f"The best epoch on the validation rows is {progress.best_epoch}; its parameters are the result")
+    console.result(metrics_table({name: found.metrics for name, found in result.evaluations.items()}))
+    name = next(name for name in ("test", "validation", "train") if name in result.evaluations)
+    counts = result.evaluations[name].confusion
+    if counts is not None and len(counts) <= SHOWN_CLASSES:
+        console.result(f"\n{confusion_table(counts, model.task.classes)}    ({name} rows)")
+    console.say(f"\nCheckpoint: {run.path / result.checkpoints['best']}")
+    console.say(f"Next: mlp eval {run.path}    or    mlp predict {run.path} FILE")
+
+
+class _Bar:
+    """The live bar on a terminal, a plain line an epoch elsewhere, an event an epoch under --json."""
+
+    def __init__(self, console, config):
+        self.console = console
+        self.epochs = config.training.epochs
+        self.bar = None
+        self.began = time.monotonic()
+
+    def moving(self, epoch, done, steps, rate, loss):
+        """Within an epoch: the bar counts epochs in fractions."""
+        if not self.console.is_terminal or self.console.quiet:
+            return
+        bar = self._bar()
+        bar.n = epoch - 1 + done / steps
+        bar.set_description_str(f"epoch {epoch}", refresh=False)
+        bar.set_postfix_str(f"loss {metric(loss)}, rate {rate:.3g}", refresh=False)
+        bar.refresh()
+
+    def epoch(self, record):
+        """At an epoch's end."""
+        self.console.emit({"event": "epoch", **record})
+        if self.console.quiet:
+            return
+        if self.console.is_terminal:
+            bar = self._bar()
+            bar.n = record["epoch"]
+            bar.set_description_str(f"epoch {record['epoch']}", refresh=False)
+            bar.set_postfix_str(f"{_short(record)}, {record['samples_per_second']:,.0f} samples/s", refresh=False)
+            # tqdm itself refreshes no more than ten times a second
+            bar.update(0)
+        else:
+            self.console.say(
+                f"epoch {record['epoch']}  {_short(record)}  rate {record['learning_rate']:.3g}  "
+                f"{record['samples_per_second']:,.0f} samples/s"
+            )
+
+    def warn(self, text):
+        self.close()
+        self.console.warn(text)
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _bar(self):
+        if self.bar is None:
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                total=self.epochs,
+                unit="epoch",
+                bar_format="{desc} {bar} {n:.1f}/{total_fmt} [{elapsed}<{remaining}] {postfix}",
+                dynamic_ncols=True,
+            )
+        return self.bar
+
+
+def _short(record):
+    """loss and the main metric, training and validation."""
+    parts = []
+    for split in ("train", "validation"):
+        found = record.get(split)
+        if found:
+            shown = [f"{name} {metric(found[name])}" for name in SHORT_METRICS if name in found]
+            parts.append(f"{split}: {', '.join(shown)}")
+    return "  ".join(parts)

@@ -1,0 +1,114 @@
+"""A trained network together with everything it needs to meet raw rows: config, task, preprocessing.
+
+It comes from one checkpoint file and asks for nothing else.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlp_cli import config as configs
+from mlp_cli.data import Batch, Preprocessing, Split, Task
+from mlp_cli.errors import CheckpointError, ConfigError, DataError
+from mlp_cli.network.coding import Coding, class_weights, code
+from mlp_cli.network.machine import Machine, Rows
+from mlp_cli.network.network import Network
+from mlp_cli.runs import checkpoint as checkpoints
+
+PREPROCESSING = "preprocessing."
+
+
+@dataclass
+class Model:
+    """A network and its surroundings. `class_weights` are those of the training rows."""
+
+    config: object
+    task: Task
+    preprocessing: Preprocessing
+    coding: Coding
+    network: Network
+    class_weights: np.ndarray | None = None
+
+    @classmethod
+    def new(cls, config, dataset) -> "Model":
+        """A model for a data set, with initial weights."""
+        coding = code(config, dataset.task)
+        network = Network(config, dataset.train.x.shape[1], coding)
+        network.initialize(config.seed)
+        targets = dataset.train.target if coding.classes else np.zeros(0, np.int32)
+        weights = class_weights(config, dataset.task, targets)
+        return cls(config, dataset.task, dataset.preprocessing, coding, network, weights)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: checkpoints.Checkpoint) -> "Model":
+        """The model that a checkpoint holds. CheckpointError where it does not hold together."""
+        meta, source = checkpoint.meta, str(checkpoint.path)
+        try:
+            config = configs.from_resolved(meta["config"])
+            arrays = {
+                name.removeprefix(PREPROCESSING): value
+                for name, value in checkpoint.tensors.items()
+                if name.startswith(PREPROCESSING)
+            }
+            preprocessing = Preprocessing.from_state(meta["preprocessing"], arrays)
+            task = preprocessing.task
+            coding = code(config, task)
+            network = Network(config, len(preprocessing.feature_names), coding)
+            weights = meta["class_weights"]
+        except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
+            raise CheckpointError(
+                f"{source}: its description does not hold together ({error}); was it written by another version of mlp?"
+            ) from None
+        network.load(checkpoint.tensors, source)
+        return cls(
+            config, task, preprocessing, coding, network, None if weights is None else np.array(weights, np.float64)
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> "Model":
+        """The model of a checkpoint file."""
+        return cls.from_checkpoint(checkpoints.read(path))
+
+    def state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """What a checkpoint keeps of the model: (JSON part, tensors)."""
+        described, arrays = self.preprocessing.state()
+        meta = {
+            "config": self.config.resolved(),
+            "preprocessing": described,
+            "classes": None if self.task.classes is None else list(self.task.classes),
+            "class_weights": None if self.class_weights is None else [float(w) for w in self.class_weights],
+        }
+        tensors = self.network.tensors()
+        tensors |= {f"{PREPROCESSING}{name}": array for name, array in arrays.items()}
+        return meta, tensors
+
+    def machine(self, threads: int) -> Machine:
+        return Machine(self.network, threads)
+
+    def rows(self, part: Split | Batch) -> Rows:
+        """A part of the data as the kernels take it; targets may be absent in a batch to predict."""
+        weight = None if part.weight is None else np.ascontiguousarray(part.weight, np.float64)
+        if part.target is None:
+            return Rows(part.x, metric_weights=weight)
+        if self.coding.classes:
+            classes = np.ascontiguousarray(part.target, np.int32)
+            loss_weight = weight
+            if self.class_weights is not None:
+                loss_weight = self.class_weights[classes] * (1.0 if weight is None else weight)
+            return Rows(part.x, classes=classes, loss_weights=loss_weight, metric_weights=weight)
+        scaled = (part.target - self.task.target_shift) / self.task.target_scale
+        values = np.ascontiguousarray(scaled.astype(self.network.dtype))
+        return Rows(part.x, values=values, loss_weights=weight, metric_weights=weight)
+
+    def unscaled(self, outputs: np.ndarray) -> np.ndarray:
+        """Regression outputs (n, k) in the user's units, float64."""
+        return outputs.astype(np.float64) * self.task.target_scale + self.task.target_shift
+
+
+def numbers_are_classes(config) -> bool:
+    """Whether output layer or loss take numeric targets for class numbers."""
+    from mlp_cli.vocab import CLASS_ACTIVATIONS, CLASS_LOSSES
+
+    last = config.network.layers[-1].activation.name
+    return last in CLASS_ACTIVATIONS or config.loss.name in CLASS_LOSSES

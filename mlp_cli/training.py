@@ -1,0 +1,534 @@
+"""Training: `fit` is the loop, on one screen; the rest says what its verbs mean.
+
+Everything that the future of a run depends on is in `Progress` and in the network's vectors, and all of it goes into
+every checkpoint: a run that is interrupted anywhere and resumed ends with the same bits.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from mlp_cli import metrics, optimizers, schedules
+from mlp_cli.data import Dataset
+from mlp_cli.errors import CheckpointError, ConfigError, Diverged
+from mlp_cli.evaluation import Evaluation, evaluate, training_metrics
+from mlp_cli.interrupts import Interrupts
+from mlp_cli.kernels import layout
+from mlp_cli.model import Model
+from mlp_cli.network.machine import Halted, Machine
+from mlp_cli.network.network import load_initial
+from mlp_cli.runs import checkpoint as checkpoints
+from mlp_cli.runs.directory import RunDirectory
+from mlp_cli.schedules import Plateau
+
+# How often on_divergence: rollback halves the rate before it gives up.
+MAX_ROLLBACKS = 10
+BEST = "best."
+TOTALS = "training.totals"
+# What may differ between a run and its resumption; a schedule that needs the total follows the new one.
+MAY_CHANGE = ("epochs", "max_steps", "max_time", "checkpoint", "early_stopping.patience")
+
+
+@dataclass
+class Progress:
+    """Where a run stands. `epoch` counts finished ones; step those of the whole run, epoch_step those of this epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    epoch_step: int = 0
+    best_epoch: int | None = None
+    best_score: float | None = None
+    patience_score: float | None = None  # the score that the next one must beat by min_delta
+    epochs_without_improvement: int = 0
+    plateau: dict | None = None
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+    stopped_early: bool = False
+    last_rate: float | None = None
+
+
+@dataclass
+class Listener:
+    """What the caller wants to hear; each is called in the main thread."""
+
+    epoch: Callable[[dict], None] = lambda record: None
+    moving: Callable[[int, int, int, float, float], None] = lambda epoch, step, steps, rate, loss: None
+    warn: Callable[[str], None] = lambda message: None
+    saved: Callable[[str], None] = lambda path: None
+
+
+@dataclass
+class Result:
+    """How a run ended: the evaluation of every split by the best parameters, and the progress."""
+
+    evaluations: dict[str, Evaluation]
+    progress: Progress
+    checkpoints: dict[str, str]
+    reason: str
+    seconds: float = 0.0
+
+
+@dataclass
+class Trainer:
+    """A run in progress: model, data, machine, run directory, and where it stands."""
+
+    model: Model
+    dataset: Dataset
+    machine: Machine
+    run: RunDirectory
+    listener: Listener
+    interrupts: Interrupts
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self):
+        self.config = self.model.config
+        self.rows = self.model.rows(self.dataset.train)
+        self.batch_size = batch_size(self.config, len(self.rows))
+        self.steps_per_epoch = -(-len(self.rows) // self.batch_size)
+        self.total_steps = total_steps(self.config, self.steps_per_epoch)
+        self.watched = self._watched()
+        self.best: dict[str, np.ndarray] | None = None
+        self.began = self.saved_at = time.monotonic()
+        self.saved_step = -1
+        self.out_of_time = False
+        self.snapshot: tuple[dict, dict] | None = None
+        self.plateau = None
+        schedule = self.config.learning_rate
+        if schedule.schedule == "plateau":
+            self._check_metric(schedule.metric, "learning_rate.metric")
+            higher = metrics.HIGHER_IS_BETTER[schedule.metric.partition(".")[0]]
+            self.plateau = Plateau(schedule.factor, schedule.patience, higher)
+        self.model.network.start_optimizer()
+
+    # --- what the run is ------------------------------------------------------------------------------------
+
+    def _watched(self) -> str:
+        stopping = self.config.training.early_stopping
+        if stopping is None:
+            return "loss"
+        self._check_metric(stopping.metric, "training.early_stopping.metric")
+        return stopping.metric
+
+    def _check_metric(self, metric: str, key: str) -> None:
+        """Refuse a metric that this task, or the training rows as they are met, does not have."""
+        if self.dataset.validation is not None:
+            known = list(metrics.names(self.model.task))
+        else:
+            known = list(training_metrics(_no_totals(self.model), self.model))
+        if metric not in known:
+            where = "on the validation rows" if self.dataset.validation is not None else "without validation rows"
+            raise ConfigError(
+                f"{key}: {metric!r} is not measured {where} of a {self.model.task.kind}; choose among "
+                f"{', '.join(known)}"
+                + ("" if self.dataset.validation is not None else ", or set data.split.validation")
+            )
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best epoch is the result: with validation rows, unless the config says no."""
+        return self.dataset.validation is not None and self.config.training.restore_best is not False
+
+    def limit(self) -> str | None:
+        """Why the run is over, or None."""
+        training, progress = self.config.training, self.progress
+        if training.epochs is not None and progress.epoch >= training.epochs:
+            return f"all {training.epochs} epochs are done"
+        if training.max_steps is not None and progress.step >= training.max_steps:
+            return f"all {training.max_steps} steps are done"
+        if progress.stopped_early:
+            return f"no improvement of {self.watched} in {training.early_stopping.patience} epochs"
+        if self.out_of_time:
+            return f"training.max_time ({training.max_time:g} s) is over"
+        return None
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    def stretch(self) -> int:
+        """Steps until the epoch, the run or the next checkpoint by steps ends."""
+        progress, training = self.progress, self.config.training
+        steps = self.steps_per_epoch - progress.epoch_step
+        if training.max_steps is not None:
+            steps = min(steps, training.max_steps - progress.step)
+        every = training.checkpoint.every_steps
+        return min(steps, every - progress.step % every) if every else steps
+
+    def coefficients(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Learning rates of the next steps and the optimizer's coefficients."""
+        first = self.progress.step + 1
+        scale = self.progress.rate_scale * (self.plateau.scale if self.plateau else 1.0)
+        rates = schedules.learning_rates(
+            self.config.learning_rate, first, count, self.steps_per_epoch, self.total_steps, scale
+        )
+        return rates, optimizers.step_coefficients(self.config, rates, first)
+
+    def run_steps(self, order: np.ndarray, count: int) -> tuple[int, bool]:
+        """Do `count` steps of the epoch whose draws are `order`, or as many as there is time for.
+
+        (Steps done, whether all losses were finite.)
+        """
+        first = self.progress.epoch_step
+        rates, coefficients = self.coefficients(count)
+
+        def look() -> None:
+            self.look(rates, first)
+
+        outcome = self.machine.train(order, self.progress.epoch + 1, coefficients, first, look)
+        done = outcome.next_step - first
+        if done:
+            self.progress.last_rate = float(rates[done - 1])
+        good = done if outcome.finite else done - 1
+        self.progress.step += good
+        self.progress.epoch_step += good
+        return good, outcome.finite
+
+    def look(self, rates: np.ndarray, first: int) -> None:
+        """While the machine works: move the bar, mind the clock."""
+        done = self.machine.progress
+        place = min(max(done - first - 1, 0), len(rates) - 1)
+        seen = max(self.machine.totals[layout.TOTAL_ROWS], 1.0)
+        loss = self.machine.totals[layout.TOTAL_LOSS] / seen
+        self.listener.moving(self.progress.epoch + 1, done, self.steps_per_epoch, rates[place], loss)
+        if self.time_is_over() or self.save_is_due(None, 0):
+            self.machine.stop()
+
+    def time_is_over(self) -> bool:
+        limit = self.config.training.max_time
+        return limit is not None and time.monotonic() - self.began >= limit
+
+    def save_is_due(self, every: int | None, now: int) -> bool:
+        """Whether to save: by the clock, or because `now` is a multiple of `every`."""
+        seconds = self.config.training.checkpoint.every_seconds
+        if seconds is not None and time.monotonic() - self.saved_at >= seconds:
+            return True
+        return every is not None and now % every == 0
+
+    def heed_signals(self) -> None:
+        """Leave the loop if a signal has arrived."""
+        if self.interrupts.received:
+            raise _Signalled
+
+    # --- epochs ---------------------------------------------------------------------------------------------
+
+    def end_epoch(self, clock: "EpochClock") -> dict:
+        """Measure the epoch, judge it, log it."""
+        progress = self.progress
+        record = {
+            "epoch": progress.epoch + 1,
+            "step": progress.step,
+            "learning_rate": progress.last_rate,
+            "train": training_metrics(self.machine.totals, self.model),
+        }
+        if self.dataset.validation is not None:
+            record["validation"] = evaluate(self.machine, self.model, self.dataset.validation).metrics
+        record["seconds"] = clock.seconds
+        record["samples_per_second"] = clock.samples_per_second
+        progress.epoch += 1
+        progress.epoch_step = 0
+        self.machine.totals[:] = 0.0
+        self.judge(record.get("validation", record["train"]))
+        self.run.history.append(record)
+        return record
+
+    def judge(self, found: dict[str, float]) -> None:
+        """Early stopping, the best epoch and the plateau all look at an epoch's metrics."""
+        progress, stopping = self.progress, self.config.training.early_stopping
+        if self.plateau:
+            self.plateau.update(found[self.config.learning_rate.metric])
+            progress.plateau = self.plateau.state()
+        score = found.get(self.watched)
+        if score is None:
+            # the metric is not defined on these rows (one class among them): no improvement
+            score = math.nan
+        if self.keeps_best and metrics.better(self.watched, score, progress.best_score):
+            self.best = self.model.network.tensors()
+        min_delta = stopping.min_delta if stopping else 0.0
+        if metrics.better(self.watched, score, progress.patience_score, min_delta):
+            progress.epochs_without_improvement = 0
+            progress.patience_score = score
+        else:
+            progress.epochs_without_improvement += 1
+        if metrics.better(self.watched, score, progress.best_score):
+            progress.best_score, progress.best_epoch = score, progress.epoch
+        if stopping and progress.epochs_without_improvement >= stopping.patience:
+            progress.stopped_early = True
+
+    # --- checkpoints ----------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict, dict]:
+        """(JSON part, tensors) of a checkpoint from which the run goes on exactly."""
+        meta, tensors = self.model.state()
+        meta["position"] = asdict(self.progress)
+        meta["fingerprint"] = self.dataset.fingerprint
+        tensors |= self.model.network.optimizer_tensors()
+        tensors[TOTALS] = self.machine.totals.copy()
+        if self.best is not None and self.progress.best_epoch != self.progress.epoch:
+            tensors |= {f"{BEST}{name}": value for name, value in self.best.items()}
+        return meta, tensors
+
+    def save(self) -> None:
+        """Write a checkpoint of this step. Diverged where a weight is not finite: that never goes to the disk."""
+        if not np.isfinite(self.model.network.parameters).all():
+            raise Diverged(
+                f"Diverged: a weight is not finite after step {self.progress.step}; the last good checkpoint stays in "
+                f"{self.run.path}. Try a lower learning_rate.initial or optimizer.clip_norm: 1.0"
+            )
+        meta, tensors = self.state()
+        if self.config.training.on_divergence == "rollback":
+            self.snapshot = (meta, tensors)
+        self.saved_at = time.monotonic()
+        if self.saved_step == self.progress.step:
+            return
+        path = self.run.save(self.progress.step, tensors, meta)
+        self.saved_step = self.progress.step
+        self.listener.saved(str(path))
+        self.run.prune(self.config.training.checkpoint.keep)
+
+    def save_result(self) -> None:
+        """Write the best checkpoint: the best epoch's parameters, or the last ones."""
+        meta, tensors = self.state()
+        if self.best is not None:
+            tensors = {name: value for name, value in tensors.items() if not name.startswith(BEST)} | self.best
+        self.run.save_best(tensors, meta)
+
+    def restore(self, meta: dict, tensors: dict[str, np.ndarray], source: str) -> None:
+        """Go on from a checkpoint's state."""
+        network = self.model.network
+        network.load(tensors, source)
+        network.load_optimizer(tensors, source)
+        try:
+            self.progress = Progress(**meta["position"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{source}: its position does not hold together ({error})") from None
+        if self.plateau and self.progress.plateau:
+            self.plateau.restore(self.progress.plateau)
+        self.best = None
+        if self.keeps_best and self.progress.best_epoch is not None:
+            prefix = BEST if self.progress.best_epoch != self.progress.epoch else ""
+            self.best = {name: tensors[f"{prefix}{name}"] for name in network.tensors()}
+        self.machine.prepare_training(self.rows, self.batch_size)
+        self.machine.totals[:] = tensors[TOTALS]
+
+    def diverged(self) -> None:
+        """The loss is not finite: stop, or go back to the last checkpoint and halve the rate."""
+        progress, training = self.progress, self.config.training
+        where = (
+            f"the loss is not finite in epoch {progress.epoch + 1}, step {progress.step + 1}, "
+            f"at learning rate {progress.last_rate:g}"
+        )
+        if training.on_divergence != "rollback":
+            kept = f"; the last good checkpoint stays in {self.run.path}" if self.saved_step >= 0 else ""
+            raise Diverged(
+                f"Diverged: {where}{kept}. Try a lower learning_rate.initial, optimizer.clip_norm: 1.0, "
+                "or look for outliers in the data"
+            )
+        if progress.rollbacks >= MAX_ROLLBACKS:
+            raise Diverged(
+                f"Diverged: {where}, after {MAX_ROLLBACKS} rollbacks that each halved the rate. "
+                "Look for outliers in the data, or choose another loss or activation"
+            )
+        rollbacks, scale = progress.rollbacks + 1, progress.rate_scale / 2
+        meta, tensors = self.snapshot
+        self.restore(meta, tensors, "the last checkpoint")
+        self.progress.rollbacks, self.progress.rate_scale = rollbacks, scale
+        self.run.history.truncate_after(self.progress.epoch)
+        self.listener.warn(f"{where}; going back to step {self.progress.step} with the learning rate times {scale:g}")
+
+
+def fit(trainer: Trainer) -> Result:
+    """Train until a limit is reached.
+
+    Raises Interrupted or Stopped after a signal, with everything saved, and Diverged when the loss is not finite.
+    """
+    machine, training = trainer.machine, trainer.config.training
+    trainer.interrupts.stop = machine.stop
+    try:
+        if trainer.saved_step < 0:
+            trainer.save()
+        while (reason := trainer.limit()) is None:
+            # the epoch's order of rows
+            clock = EpochClock()
+            order = machine.draws(training.sampling, trainer.progress.epoch + 1)
+
+            # its steps, with checkpoints in between
+            finite = True
+            while finite and (count := trainer.stretch()) > 0 and not trainer.out_of_time:
+                trainer.heed_signals()
+                began = clock.now()
+                done, finite = trainer.run_steps(order, count)
+                clock.count(began, done * trainer.batch_size)
+                trainer.out_of_time = trainer.time_is_over()
+                if finite and trainer.save_is_due(training.checkpoint.every_steps, trainer.progress.step):
+                    trainer.save()
+            if not finite:
+                trainer.diverged()
+                continue
+
+            # measure, log, judge, save
+            trainer.heed_signals()
+            trainer.listener.epoch(trainer.end_epoch(clock))
+            if trainer.save_is_due(training.checkpoint.every_epochs, trainer.progress.epoch):
+                trainer.save()
+        trainer.save()
+        return finish(trainer, reason)
+    except (Halted, _Signalled):
+        trainer.save()
+        raise trainer.interrupts.error(
+            f"saved at step {trainer.progress.step}, in epoch {trainer.progress.epoch + 1}; "
+            f"go on with: mlp train {trainer.run.config_path} --out {trainer.run.path} --resume"
+        ) from None
+    finally:
+        trainer.interrupts.stop = None
+
+
+class _Signalled(Exception):
+    """A signal arrived."""
+
+
+class EpochClock:
+    """The seconds of an epoch, and those of its training steps alone."""
+
+    def __init__(self):
+        self.began = time.monotonic()
+        self.step_seconds, self.samples = 0.0, 0
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def count(self, began: float, samples: int) -> None:
+        """Take note of steps that began at `began`."""
+        self.step_seconds += time.monotonic() - began
+        self.samples += samples
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def samples_per_second(self) -> float:
+        return self.samples / self.step_seconds if self.step_seconds > 0 else 0.0
+
+
+def finish(trainer: Trainer, reason: str) -> Result:
+    """Write the best checkpoint, and measure every split with its parameters."""
+    trainer.save_result()
+    if trainer.best is not None:
+        trainer.model.network.load(trainer.best, "the best epoch")
+    parts = {"train": trainer.dataset.train, "validation": trainer.dataset.validation, "test": trainer.dataset.test}
+    evaluations = {
+        name: evaluate(trainer.machine, trainer.model, part) for name, part in parts.items() if part is not None
+    }
+    trainer.run.history.sync()
+    newest = trainer.run.step_checkpoints()[-1][1]
+    paths = {
+        "last": str(newest.relative_to(trainer.run.path)),
+        "best": str(trainer.run.best_path.relative_to(trainer.run.path)),
+    }
+    return Result(evaluations, trainer.progress, paths, reason, time.monotonic() - trainer.began)
+
+
+def begin(trainer: Trainer) -> None:
+    """Start afresh: `network.initial`'s parameters if the config names a checkpoint, and an empty position."""
+    initial = trainer.config.network.initial
+    if initial is not None:
+        load_initial(trainer.model.network, checkpoints.read(initial).tensors, str(initial))
+    trainer.machine.prepare_training(trainer.rows, trainer.batch_size)
+
+
+def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
+    """Go on from a checkpoint of this run: same data, and a config that differs in nothing that shapes the past.
+
+    ConfigError where either differs, with the difference.
+    """
+    meta, source = checkpoint.meta, str(checkpoint.path)
+    if meta.get("fingerprint") != trainer.dataset.fingerprint:
+        raise ConfigError(
+            f"{source}: the data are not those that the run was begun with; restore them, "
+            "or start afresh in another directory or with --force"
+        )
+    changes = differences(_shaping(meta.get("config", {})), _shaping(trainer.config.resolved()))
+    if changes:
+        raise ConfigError(
+            f"{source}: the run was begun with another config ({'; '.join(changes)}); undo the change, "
+            "or start afresh in another directory or with --force"
+        )
+    _warn_of_new_total(trainer, meta["config"])
+    trainer.restore(meta, checkpoint.tensors, source)
+    trainer.snapshot = (meta, checkpoint.tensors)
+    trainer.saved_step = trainer.progress.step
+    kept = trainer.run.history.truncate_after(trainer.progress.epoch)
+    if kept < trainer.progress.epoch:
+        trainer.listener.warn(f"{trainer.run.metrics_path}: {trainer.progress.epoch - kept} lines are missing")
+
+
+def _warn_of_new_total(trainer: Trainer, before: dict) -> None:
+    """A schedule that runs to the end of the run follows the new end."""
+    now, then = trainer.config.training, before["training"]
+    same = (now.epochs, now.max_steps) == (then.get("epochs"), then.get("max_steps"))
+    schedule = trainer.config.learning_rate.schedule
+    if not same and schedule in schedules.NEED_TOTAL:
+        trainer.listener.warn(
+            f"the length of the run has changed: from step {trainer.progress.step} on, the {schedule} schedule follows "
+            "the new length"
+        )
+
+
+def _shaping(config: dict) -> dict:
+    """A resolved config as flat `a.b.c` keys, without those that may change on resumption and where files lie."""
+    flat = {}
+
+    def walk(value, key):
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                walk(inner, f"{key}.{name}" if key else str(name))
+        elif isinstance(value, list):
+            for number, inner in enumerate(value):
+                walk(inner, f"{key}.{number}")
+        else:
+            flat[key] = value
+
+    walk(config, "")
+    allowed = tuple(f"training.{name}" for name in MAY_CHANGE)
+    paths = ("data.path", "data.train", "data.validation", "data.test")
+    return {key: value for key, value in flat.items() if not key.startswith((*allowed, *paths))}
+
+
+def differences(before: dict, after: dict) -> list[str]:
+    """Lines `key: before -> after` for what differs."""
+    keys = sorted(before.keys() | after.keys())
+    return [f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)]
+
+
+def batch_size(config, rows: int) -> int:
+    """The batch size in rows. ConfigError where it is larger than the training set."""
+    stated = config.training.batch_size
+    if stated is None:
+        return min(32, rows)
+    if stated == "full":
+        return rows
+    if stated > rows:
+        raise ConfigError(
+            f"training.batch_size: expected at most the {rows} training rows; got {stated}. "
+            "Use `full` for the whole set"
+        )
+    return stated
+
+
+def total_steps(config, steps_per_epoch: int) -> int | None:
+    """Steps of the whole run; None where only time bounds it."""
+    training = config.training
+    limits = [training.max_steps] if training.max_steps is not None else []
+    if training.epochs is not None:
+        limits.append(training.epochs * steps_per_epoch)
+    return min(limits) if limits else None
+
+
+def _no_totals(model: Model) -> np.ndarray:
+    """Running sums of no rows, to see which metrics they give."""
+    classes = model.coding.classes
+    body = classes**2 * (classes <= 256) if classes else model.coding.outputs * layout.TARGET_TOTALS
+    totals = np.zeros(layout.TOTALS_HEAD + body)
+    totals[layout.TOTALS_HEAD :] = 1.0
+    return totals
