@@ -251,7 +251,8 @@ class Trainer:
         else:
             progress.epochs_without_improvement += 1
         if metrics.better(self.watched, score, progress.best_score):
-            progress.best_score, progress.best_epoch = score, progress.epoch
+            progress.best_score = score
+            progress.best_epoch = progress.epoch if self.keeps_best else None
         if stopping and progress.epochs_without_improvement >= stopping.patience:
             progress.stopped_early = True
 

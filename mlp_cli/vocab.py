@@ -122,3 +122,6 @@ STREAMS = {
     "noise": 6,
     "check": 7,
 }
+
+# Activations whose gradient is that of the identity, since their own is 0 everywhere.
+STRAIGHT_THROUGH = {"threshold", "hardmax"}

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share."""
 
 import re
+import time
 
 import click
 
@@ -42,3 +43,15 @@ def thread_count(asked: int | None) -> int:
     from mlp_cli.runs.provenance import available_processors
 
     return asked or available_processors()
+
+
+def say_if_compiling(console, dtype):
+    """Make the kernels ready; the first time on a machine, say that they are compiled and why only once."""
+    from mlp_cli.kernels.jit import CACHE_FOLDER, is_cached, prepare
+
+    if not is_cached(dtype):
+        kept = "kept for every later run on this machine" if CACHE_FOLDER else "not kept: the cache cannot be written"
+        console.say(f"Compiling the {dtype} kernels for this processor; takes about half a minute and is {kept} …")
+        began = time.monotonic()
+        prepare(dtype)
+        console.say(f"Compiled in {time.monotonic() - began:.0f} s")

@@ -62,7 +62,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
     out_path = None if out is None else out
     with RunDirectory.create(config.name, out=out_path, resume=resume, force=force, warn=console.warn) as run:
         _introduce(console, dataset, model, run)
-        _say_if_compiling(console, config.dtype)
+        options.say_if_compiling(console, config.dtype)
         machine = model.machine(options.thread_count(threads))
         progress = _Bar(console, config)
         listener = Listener(epoch=progress.epoch, moving=progress.moving, warn=progress.warn)
@@ -102,17 +102,6 @@ def _introduce(console, dataset, model, run):
         console.warn(note)
     console.say(layer_table(describe(model.network.program)))
     console.say(f"Run directory: {run.path}")
-
-
-def _say_if_compiling(console, dtype):
-    from mlp_cli.kernels.jit import CACHE_FOLDER, is_cached, prepare
-
-    if not is_cached(dtype):
-        kept = "kept for every later run on this machine" if CACHE_FOLDER else "not kept: the cache cannot be written"
-        console.say(f"Compiling the {dtype} kernels for this processor; takes about half a minute and is {kept} …")
-        began = time.monotonic()
-        prepare(dtype)
-        console.say(f"Compiled in {time.monotonic() - began:.0f} s")
 
 
 def _start_event(config, dataset, model, run, trainer):

@@ -40,6 +40,10 @@ class Outcome:
     finite: bool
 
 
+class Halted(Exception):
+    """`stop` was called during an evaluation, which has no result then."""
+
+
 def threads_for(work: int, available: int) -> int:
     """Threads for so many multiply-adds between barriers."""
     return max(1, min(available, work // WORK_PER_THREAD))
@@ -176,6 +180,8 @@ class Machine:
         record["workspace_size"] = placed.size
         order = np.arange(len(rows), dtype=np.uint32)
         self._run(threads, engine.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
+        if self.progress < len(rows):
+            raise Halted
         return outputs, losses[: len(rows)]
 
     # --- inside --------------------------------------------------------------------------------------------
@@ -233,10 +239,9 @@ class Machine:
         self.control[layout.CLAIMS :] = 0
         self.control[layout.PROGRESS] = progress
         self.control[layout.HALT] = FAR
-        try:
-            self.team.run(function, *arguments, threads=threads, look=look)
-        finally:
-            self.control[layout.STOP] = 0
+        self.team.run(function, *arguments, threads=threads, look=look)
+        # a stop that came too late is not meant for the next call: the caller looks at its own flag
+        self.control[layout.STOP] = 0
 
 
 def _loss_option(loss) -> float:
@@ -246,7 +251,7 @@ def _loss_option(loss) -> float:
     return 0.0
 
 
-def memory_needed(network: Network, rows: int, batch_size: int) -> int:
+def memory_needed(network: Network, batch_size: int) -> int:
     """Bytes of workspace, parameters, gradient and moments for training in batches of `batch_size`."""
     program = network.training_program
     chunk = batch_size if program.has_batch_norm else min(batch_size, layout.CHUNK_ROWS)

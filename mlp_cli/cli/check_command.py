@@ -1,0 +1,76 @@
+"""`mlp check`: is this config, with its data, fit to train? And is the gradient of this very network right?"""
+
+import click
+
+from mlp_cli.cli import options
+from mlp_cli.cli.console import Console, count, table
+
+
+@click.command("check", short_help="Check a config, its data and its gradients; train nothing.")
+@click.argument("arguments", metavar="CONFIG... [key=value ...]", nargs=-1, required=True)
+@options.as_json
+@options.quiet
+def command(arguments, as_json, quiet):
+    """Read config and data as training would, then compare backpropagation with central differences in float64.
+
+    \b
+    mlp check configs/digits.yaml
+    """
+    configs, overrides = options.split_arguments(arguments)
+
+    from mlp_cli import config as config_package
+
+    config = config_package.load(configs, overrides)
+
+    from mlp_cli import data
+    from mlp_cli.errors import CheckFailed
+    from mlp_cli.gradient_check import TOLERANCE, check_gradients
+    from mlp_cli.model import Model, numbers_are_classes
+    from mlp_cli.training import batch_size
+
+    console = Console(quiet, as_json)
+    precise = config.model_copy(update={"dtype": "float64"})
+    dataset = data.load(precise.data, precise.seed, "float64", numbers_are_classes(precise))
+    batch_size(config, len(dataset.train.x))
+    model = Model.new(precise, dataset)
+    console.say(f"Task: {dataset.task.kind} ({dataset.task.reason})")
+    for note in dataset.notes:
+        console.warn(note)
+    options.say_if_compiling(console, "float64")
+    blocks = check_gradients(model, dataset.train)
+    console.emit(
+        {
+            "task": dataset.task.kind,
+            "tolerance": TOLERANCE,
+            "passed": all(block.passed for block in blocks),
+            "blocks": [
+                {"name": b.name, "shape": list(b.shape), "compared": b.compared, "relative_error": b.error,
+                 "kinks": b.kinks, "remark": b.remark, "passed": b.passed}
+                for b in blocks
+            ],
+        }
+    )  # fmt: skip
+    console.result(_report(blocks))
+    failed = [block.name for block in blocks if not block.passed]
+    if failed:
+        raise CheckFailed(
+            f"The gradient check failed for {', '.join(failed)}: relative errors above {TOLERANCE:g}. "
+            "This is a fault of mlp: please report it with the config"
+        )
+    console.result(f"Config and data are good; gradients agree with central differences to {TOLERANCE:g}.")
+
+
+def _report(blocks):
+    rows = []
+    for block in blocks:
+        shape = " x ".join(str(n) for n in block.shape)
+        error = "-" if block.remark else f"{block.error:.1e}"
+        rows.append([block.name, shape, count(block.compared), error, _verdict(block)])
+    return table(rows, header=["parameter", "shape", "compared", "relative error", "verdict"])
+
+
+def _verdict(block):
+    if block.remark:
+        return block.remark
+    kinks = f" ({block.kinks} on a kink, not compared)" if block.kinks else ""
+    return ("agrees" if block.passed else "DIFFERS") + kinks

@@ -1,0 +1,135 @@
+"""`mlp inspect`: what a checkpoint, a run or a config is made of."""
+
+from pathlib import Path
+
+import click
+
+from mlp_cli.cli import options
+from mlp_cli.cli.console import Console, count, layer_table, metric, table
+
+
+@click.command("inspect", short_help="Show a network: layers, preprocessing, provenance.")
+@click.argument("arguments", metavar="MODEL|CONFIG [key=value ...]", nargs=-1, required=True)
+@options.as_json
+@options.quiet
+def command(arguments, as_json, quiet):
+    """Layers with shapes, parameters, multiply-adds and memory; preprocessing; provenance; a run's checkpoints.
+
+    \b
+    mlp inspect runs/digits-001
+    mlp inspect runs/digits-001/checkpoints/best.safetensors --json
+    mlp inspect configs/digits.yaml
+    """
+    console = Console(quiet, as_json)
+    paths, overrides = options.split_arguments(arguments)
+    if _is_config(paths):
+        model, facts = _from_config(paths, overrides)
+    else:
+        if len(paths) > 1 or overrides:
+            raise click.UsageError("expected one run directory or checkpoint, or configs that end in .yaml or .yml")
+        model, facts = _from_model(Path(paths[0]))
+    facts = {**facts, **_network_facts(model)}
+    console.emit(facts)
+    console.result(_report(facts))
+
+
+def _is_config(paths):
+    return all(Path(path).suffix in (".yaml", ".yml") for path in paths)
+
+
+def _from_config(paths, overrides):
+    from mlp_cli import config as config_package
+    from mlp_cli import data
+    from mlp_cli.model import Model, numbers_are_classes
+
+    config = config_package.load(paths, overrides)
+    dataset = data.load(config.data, config.seed, config.dtype, numbers_are_classes(config))
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    rows = {name: len(part.x) for name, part in parts.items() if part is not None}
+    return Model.new(config, dataset), {"config": paths[-1], "rows": rows}
+
+
+def _from_model(path):
+    import json
+
+    from mlp_cli.model import Model
+    from mlp_cli.runs import checkpoint
+    from mlp_cli.runs.directory import RunDirectory, find_model
+
+    found = find_model(path)
+    saved = checkpoint.read(found)
+    facts = {"checkpoint": str(found), "sha256": saved.sha256, "position": saved.meta.get("position")}
+    if path.is_dir():
+        run = RunDirectory(path)
+        facts["checkpoints"] = [
+            {"step": step, "path": str(at), "valid": checkpoint.is_valid(at)} for step, at in run.step_checkpoints()
+        ]
+        try:
+            facts["summary"] = json.loads(run.summary_path.read_text())
+        except (OSError, ValueError):
+            facts["summary"] = None
+    return Model.from_checkpoint(saved), facts
+
+
+def _network_facts(model):
+    from mlp_cli.network.machine import memory_needed
+    from mlp_cli.network.network import describe
+
+    program = model.network.program
+    batch = model.config.training.batch_size
+    batch = batch if isinstance(batch, int) else 32
+    return {
+        "task": model.task.kind,
+        "targets": list(model.task.targets),
+        "classes": None if model.task.classes is None else list(model.task.classes),
+        "loss": model.config.loss.name,
+        "optimizer": model.config.optimizer.name,
+        "dtype": model.config.dtype,
+        "layers": describe(program),
+        "parameters": program.parameter_count,
+        "multiply_adds": program.multiply_adds,
+        "parameter_bytes": program.parameter_count * model.network.dtype.itemsize,
+        "training_bytes": memory_needed(model.network, batch),
+        "training_batch": batch,
+        "preprocessing": model.preprocessing.describe(),
+    }
+
+
+def _report(facts):
+    lines = []
+    if "checkpoint" in facts:
+        lines.append(f"Checkpoint {facts['checkpoint']} (sha256 {facts['sha256'][:16]}…)")
+    position = facts.get("position")
+    if position:
+        lines.append(f"  after {count(position['epoch'])} epochs, {count(position['step'])} steps"
+                     + (f"; best epoch {position['best_epoch']}" if position["best_epoch"] else ""))  # fmt: skip
+    target = ", ".join(facts["targets"])
+    classes = f" of {len(facts['classes'])} classes: {', '.join(facts['classes'][:12])}" if facts["classes"] else ""
+    lines.append(f"{facts['task'].capitalize()} of {target}{classes}")
+    lines.append(f"  loss {facts['loss']}, optimizer {facts['optimizer']}, {facts['dtype']}")
+    if "rows" in facts:
+        lines.append("  rows: " + ", ".join(f"{name} {count(n)}" for name, n in facts["rows"].items()))
+    lines += ["", layer_table(facts["layers"])]
+    lines.append(f"  parameters {_bytes(facts['parameter_bytes'])}; training in batches of {facts['training_batch']} "
+                 f"takes {_bytes(facts['training_bytes'])} besides the data")  # fmt: skip
+    lines += ["", "Preprocessing:", *(f"  {line}" for line in facts["preprocessing"])]
+    summary = facts.get("summary")
+    if summary:
+        lines += ["", "Result:"]
+        for split, found in summary["metrics"].items():
+            lines.append(f"  {split}: " + ", ".join(f"{name} {metric(value)}" for name, value in found.items()))
+        versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+        lines += ["", "Provenance:", f"  {summary['date']}, {summary['processor']}", f"  {versions}"]
+        if summary.get("git"):
+            dirty = " with uncommitted changes" if summary["git"]["dirty"] else ""
+            lines.append(f"  commit {summary['git']['commit']}{dirty}")
+    if facts.get("checkpoints"):
+        rows = [[c["path"], count(c["step"]), "valid" if c["valid"] else "damaged"] for c in facts["checkpoints"]]
+        lines += ["", table(rows, header=["checkpoints", "step", ""])]
+    return "\n".join(lines)
+
+
+def _bytes(n):
+    from mlp_cli.runs.files import size_text
+
+    return size_text(n)
