@@ -29,7 +29,7 @@ def data_options(path=None, **given):
         "names": None,
         "delimiter": None,
         "decimal": ".",
-        "encoding": None,
+        "encoding": "utf-8",
         "comment": None,
         "missing_values": ["", "NA", "NaN", "?"],
         "target": None,
@@ -45,11 +45,11 @@ def data_options(path=None, **given):
     }
     for part in ("train", "validation", "test"):
         options[part] = source(given.get(part))
-    options["path"] = source(path)
+    options["path"] = None if path is None else str(path)
     options["numeric"] = named(given.get("numeric", "standard"), by=None)
     options["missing"] = named(given.get("missing", "error"), value=None)
     split = {"validation": None, "test": None, "stratify": True, **given.get("split", {})}
-    options["split"] = SimpleNamespace(**split)
+    options["split"] = SimpleNamespace(**split) if "split" in given else None
     return SimpleNamespace(**options)
 
 

@@ -115,9 +115,8 @@ def _usable_rows(table, roles, options):
     if options.missing.name != "drop":
         return np.arange(table.rows), []
     categorical = [name for name, kind in (options.columns or {}).items() if kind == "categorical"]
-    holes = checks.rows_with_holes(
-        table, roles.features, categorical, roles.targets, roles.weight, options.labels or {}
-    )
+    holes = checks.rows_with_holes(table, roles.features, categorical, roles.weight)
+    holes |= target.missing_cells(table, roles.targets, options.labels or {})
     if holes.all():
         raise DataError(f"{table.source}: every row has a missing value and is dropped; nothing is left")
     dropped = int(holes.sum())

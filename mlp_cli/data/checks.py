@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from mlp_cli.data import target
 from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX, listed, quoted
 from mlp_cli.errors import DataError, SystemFault
 
 
-def rows_with_holes(table, features, categorical, targets, weight, labels):
-    """Which rows miss a feature, a target or the weight, bool (n,)."""
-    found = target.missing_cells(table, targets, labels)
+def rows_with_holes(table, features, categorical, weight=None):
+    """Which rows miss a feature or the weight, bool (n,)."""
+    found = np.zeros(table.rows, bool)
     for name in [*features, *([weight] if weight else [])]:
         mask = table.holes(name, name in categorical)
         if mask is not None:
@@ -88,6 +87,16 @@ def refuse_overflow(table, names, rows, block, dtype, when=""):
         raise DataError(
             f"{table.where(rows[row])}: column {quoted(names[column])}: expected a finite number that {dtype} can "
             f"hold (at most {limit:.3g}); found {what}"
+        )
+
+
+def refuse_word_as_number(table, names, rows, missing, word):
+    """DataError when numbers are missing, as missing (m, k) says, and only a word is there to stand in for them."""
+    if word is not None:
+        row, column = (int(place) for place in np.argwhere(missing)[0])
+        raise DataError(
+            f"{table.where(rows[row])}: column {quoted(names[column])} is numeric and missing here; data.missing: "
+            f"expected a number for value, got {quoted(word)}"
         )
 
 

@@ -9,6 +9,7 @@ from mlp_cli.errors import DataError
 
 MAX_CATEGORIES = 1000
 FREE_TEXT_CATEGORIES = 50
+FEW_WORDS = 10  # at most one cell in ten is a word
 FIT_COLUMNS = 32  # columns fitted at a time: a block of them is all that is held in float64
 
 
@@ -16,15 +17,19 @@ def fit(table, rows, roles, options, reading, task, dtype):
     """A Preprocessing fitted to these rows of the training table, and notes: (Preprocessing, list of sentences)."""
     categories, missing_category, notes = {}, [], []
     rule, overrides = options.missing.name, options.columns or {}
+    word = options.missing.value if rule == "constant" and isinstance(options.missing.value, str) else None
     for name in roles.features:
         categorical = is_categorical(table, name, rows, overrides)
         checks.refuse_empty(table, name, table.holes(name, categorical), rows)
         if categorical:
-            words, any_missing = _categories(table, name, rows)
-            categories[name] = words
-            if any_missing and rule not in ("error", "drop"):
+            few = _few_words(table, name, rows) if name not in overrides else ""
+            words, any_missing = _categories(table, name, rows, few)
+            if any_missing and word is not None:
+                words = tuple(sorted({*words, word}))
+            elif any_missing and rule not in ("error", "drop"):
                 missing_category.append(name)
-            notes += _notes_on_words(table, name, words, len(rows))
+            categories[name] = words
+            notes += [few] if few else _notes_on_words(table, name, words, len(rows))
     numeric = [name for name in roles.features if name not in categories]
     checks.refuse_words(table, numeric, rows)
     fill, scale = _fit_numbers(table, numeric, rows, options, dtype)
@@ -43,6 +48,7 @@ def fit(table, rows, roles, options, reading, task, dtype):
         missing_category=tuple(missing_category),
         indicators=indicators,
         missing=rule,
+        missing_word=word,
         unseen=options.unseen,
         labels=dict(options.labels or {}),
         weight=roles.weight,
@@ -63,10 +69,24 @@ def is_categorical(table, name, rows, overrides):
     return True
 
 
-def _categories(table, name, rows):
+def _few_words(table, name, rows):
+    """A note on a column that counts as words though nearly all of its cells are numbers, else an empty string."""
+    bad = checks.words_among(table, name, rows)
+    if len(bad) * FEW_WORDS > len(rows):
+        return ""
+    return (
+        f"{table.where(bad[0])}: column {name} counts as words because of {quoted(table.cell(name, bad[0]))}, though "
+        f"{len(rows) - len(bad)} of {len(rows)} cells are numbers or missing; if that means missing, add it to "
+        "data.missing_values"
+    )
+
+
+def _categories(table, name, rows, few):
     """(the different words of these rows, sorted; whether some are missing)."""
     codes, words = table.words(name)
     present = np.unique(codes[rows])
+    if len(present) > MAX_CATEGORIES and few:
+        raise DataError(few)
     if len(present) > MAX_CATEGORIES:
         raise DataError(
             f"{table.source}: column {quoted(name)} has {len(present)} different values in {len(rows)} training rows, "
@@ -90,8 +110,8 @@ def _fit_numbers(table, names, rows, options, dtype):
     """(what stands in for a missing value (k,), the Scaling) of the numeric columns."""
     rule = options.missing.name
     fill = np.zeros(len(names))
-    if rule == "constant":
-        fill[:] = 0.0 if options.missing.value is None else float(options.missing.value)
+    if rule == "constant" and isinstance(options.missing.value, int | float):
+        fill[:] = options.missing.value
     by = getattr(options.numeric, "by", None)
     fit_needs_values = options.numeric.name not in ("none", "divide") or rule in ("mean", "median", "indicator")
     if not fit_needs_values:

@@ -40,9 +40,9 @@ class Batch:
 class Preprocessing:
     """What the training rows taught about each feature column; `known` names them all in their order.
 
-    A column in `categories` is one-hot coded, with one more place for missing cells where `missing_category` has it;
-    every other one is numeric: `fill` stands in for missing values, `scale` does the scaling, and `indicators` have a
-    0/1 column more that says where a value was missing.
+    A column in `categories` is one-hot coded; a missing cell counts as `missing_word` if there is one, or has one more
+    place where `missing_category` names the column. Every other column is numeric: `fill` stands in for missing
+    values, `scale` does the scaling, and `indicators` have a 0/1 column more that says where a value was missing.
     """
 
     reading: Reading
@@ -52,6 +52,7 @@ class Preprocessing:
     missing_category: tuple[str, ...]
     indicators: tuple[str, ...]
     missing: str
+    missing_word: str | None
     unseen: str
     labels: dict[str, str]
     weight: str | None
@@ -124,7 +125,8 @@ class Preprocessing:
         weight = self.weight if need_target else None
         dropped = np.zeros(table.rows, bool)
         if self.missing == "drop":
-            dropped = checks.rows_with_holes(table, self.known.features, self.categories, targets, weight, self.labels)
+            dropped = checks.rows_with_holes(table, self.known.features, self.categories, weight)
+            dropped |= target.missing_cells(table, targets, self.labels)
             if need_target and dropped.all():
                 raise DataError(f"{table.source}: every row has a missing value and is dropped; nothing is left")
         self.refuse_missing(table)
@@ -166,7 +168,7 @@ class Preprocessing:
     def _one_hot(self, table, name, rows, x, first, notes):
         codes, words = table.words(name)
         known = {word: place for place, word in enumerate(self.categories[name])}
-        missing_place = len(known) if name in self.missing_category else -1
+        missing_place = len(known) if name in self.missing_category else known.get(self.missing_word, -1)
         places = np.array([known.get(word, -1) for word in words] + [missing_place], np.int64)[codes[rows]]
         unseen = rows[places < 0]
         if unseen.size and self.unseen == "error":
@@ -200,6 +202,7 @@ class Preprocessing:
             checks.refuse_overflow(table, names, some, block, self.dtype)
             missing = np.isnan(block)
             if missing.any():
+                checks.refuse_word_as_number(table, names, some, missing, self.missing_word)
                 np.copyto(block, self.fill, where=missing)
                 x[start : start + step, places[indicated] + 1] = missing[:, indicated]
             with np.errstate(over="ignore"):
@@ -225,6 +228,7 @@ class Preprocessing:
             "missing_category": list(self.missing_category),
             "indicators": list(self.indicators),
             "missing": self.missing,
+            "missing_word": self.missing_word,
             "unseen": self.unseen,
             "labels": dict(self.labels),
             "weight": self.weight,
@@ -259,6 +263,7 @@ class Preprocessing:
             missing_category=tuple(facts["missing_category"]),
             indicators=tuple(facts["indicators"]),
             missing=facts["missing"],
+            missing_word=facts["missing_word"],
             unseen=facts["unseen"],
             labels=dict(facts["labels"]),
             weight=facts["weight"],

@@ -6,6 +6,7 @@ from mlp_cli.errors import DataError
 
 FLOAT32_MAX = 3.4028234663852886e38
 FLOAT64_MAX = 1.7976931348623157e308
+UTF8 = ("utf-8", "utf8", "utf_8")  # read the same whether said or not, with advice where it is not that
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Reading:
             names=names,
             delimiter=options.delimiter,
             decimal=options.decimal or ".",
-            encoding=options.encoding,
+            encoding=None if str(options.encoding or "utf-8").lower() in UTF8 else options.encoding,
             comment=options.comment,
             missing_values=tuple(options.missing_values),
         )

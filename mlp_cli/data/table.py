@@ -5,11 +5,12 @@ as it is quick and refuses ragged rows; what it finds is reported by line.
 """
 
 import csv
+import io
 
 import numpy as np
 
 from mlp_cli.data import cells
-from mlp_cli.data.reading import listed, quoted, refuse_repeats
+from mlp_cli.data.reading import listed, plural, quoted, refuse_repeats
 from mlp_cli.data.text import Lines, clean
 from mlp_cli.errors import DataError
 
@@ -157,7 +158,7 @@ def _sniff_delimiter(lines, source):
 def _count_cells(record, delimiter):
     """How many cells a record has, 0 where that cannot be said."""
     try:
-        rows = list(csv.reader(record.decode().splitlines(keepends=True), delimiter=delimiter, skipinitialspace=True))
+        rows = list(csv.reader(io.StringIO(record.decode()), delimiter=delimiter, skipinitialspace=True))
     except csv.Error:
         return 0
     return len(rows[0]) if len(rows) == 1 else 0
@@ -178,51 +179,63 @@ def _parse(lines, delimiter, source):
     body = lines.body()
     width = 0
     try:
-        width = _read_strings(Lines(first, delimiter).body(), delimiter, None).num_columns
+        width = _read_strings(Lines(first, delimiter).body(), delimiter).num_columns
         table = _read_strings(body, delimiter, width)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise _explained(lines, delimiter, width, source, error) from None
+        _refuse_open_quote(lines, source)
+        _refuse_ragged(lines, body, delimiter, width, source)
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{source}: cannot be read as cells separated by {quoted(delimiter)}: {reason}") from None
     last = table.column(width - 1)[-1].as_py()
     if last.endswith("\n"):  # only an unclosed quote, which runs to the end of the text, can do that
         _refuse_open_quote(lines, source)
     return table
 
 
-def _read_strings(body, delimiter, width):
+def _read_strings(body, delimiter, width=0, on_ragged=None):
+    """Read records as string columns f0, f1, ...; `on_ragged` is told of one that is not as wide as the first."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     def read(block_bytes):
         return arrow_csv.read_csv(
             pa.BufferReader(body),
-            arrow_csv.ReadOptions(autogenerate_column_names=True, block_size=block_bytes),
-            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in body),
+            arrow_csv.ReadOptions(
+                autogenerate_column_names=True, block_size=block_bytes, use_threads=on_ragged is None
+            ),
+            arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in body, invalid_row_handler=on_ragged),
             arrow_csv.ConvertOptions(
-                column_types={f"f{number}": pa.string() for number in range(width or 0)},
-                strings_can_be_null=False,
+                column_types={f"f{number}": pa.string() for number in range(width)}, strings_can_be_null=False
             ),
         )
 
     whole = min(len(body) + 1, 2**31 - 1)
-    if whole <= BLOCK_BYTES or width is None:
-        return read(whole)
     try:
-        return read(BLOCK_BYTES)
+        return read(min(whole, BLOCK_BYTES))
     except pa.ArrowInvalid as error:
         if "straddling" not in str(error):
             raise
         return read(whole)  # a record longer than a block: take it all as one
 
 
-def _explained(lines, delimiter, width, source, error):
-    """A DataError that names the first record which is not as wide as the first one."""
-    _refuse_open_quote(lines, source)
-    for line, record, _ in lines.records():
-        found = _count_cells(record, delimiter)
-        if found and width and found != width:
-            return DataError(f"{source}:{line}: expected {width} cells, found {found}")
-    reason = str(error).splitlines()[0]
-    return DataError(f"{source}: cannot be read as a table of cells separated by {quoted(delimiter)}: {reason}")
+def _refuse_ragged(lines, body, delimiter, width, source):
+    """DataError for the first record that is not as wide as the first one; read once more, for its number."""
+    import pyarrow as pa
+
+    ragged = []
+
+    def note(row):
+        ragged.append(row)
+        return "error"
+
+    try:
+        _read_strings(body, delimiter, width, note)
+    except pa.ArrowException:
+        if ragged and ragged[0].number is not None:
+            line = lines.line_of(ragged[0].number - 1)
+            raise DataError(
+                f"{source}:{line}: expected {plural(width, 'cell')}, found {ragged[0].actual_columns}"
+            ) from None
 
 
 def _refuse_open_quote(lines, source):

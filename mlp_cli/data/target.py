@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mlp_cli.data import checks
 from mlp_cli.data.cells import in_order, number_name
 from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX, listed, plural, quoted
 from mlp_cli.errors import DataError
@@ -65,8 +66,8 @@ def refuse_missing(table, names, labels, rows):
         empty = rows[_read(table, name, labels).missing[rows]]
         if empty.size:
             raise DataError(
-                f"{table.where(empty[0])}: the target {quoted(name)} is missing, here and in "
-                f"{plural(empty.size - 1, 'other row')}; fill it in, or set data.missing: drop"
+                f"{table.where(empty[0])}: the target {quoted(name)} is missing (in {plural(empty.size, 'row')} in "
+                "all); fill it in, or set data.missing: drop"
             )
 
 
@@ -95,6 +96,8 @@ def decide(table, targets, options, numbers_are_classes, rows):
             _refuse_words(table, name, column, rows, "data.columns says numeric")
         if said == "regression":
             _refuse_words(table, name, column, rows, "data.task is regression")
+        if name not in overrides:
+            checks.refuse_decimal_commas(table, name)
         reason = f"the target {quoted(name)} holds words: classification"
         return _classification(table, name, _words_in(column, rows), len(rows), reason, False)
     if said == "regression" or (said is None and not numbers_are_classes):
