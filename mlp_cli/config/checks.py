@@ -5,6 +5,7 @@ wrong does not lead to further complaints.
 """
 
 from mlp_cli.config.checks_network import LAYERS, ONE_WINNER, network_problems, walk
+from mlp_cli.config.leaves import show
 from mlp_cli.config.schema import has_validation
 from mlp_cli.config.schema_data import Source
 from mlp_cli.config.schema_learning import CLASS_METRICS, NEEDS_TOTAL, NUMBER_METRICS
@@ -25,7 +26,9 @@ OF_TARGETS_FROM_ZERO = ("poisson", "binary_cross_entropy", "cross_entropy")
 
 LOSS = ("loss", "name")
 TASK = ("data", "task")
+TARGET = ("data", "target")
 CODING = ("data", "target_coding")
+SCALING = ("data", "target_scaling")
 
 
 def problems(config):
@@ -34,7 +37,8 @@ def problems(config):
     yield from network_problems(config)
     if config.network.layers[-1].kind == "dense":
         yield from loss_problems(config)
-        yield from coding_problems(config)
+        if known_task(config)[0] != "regression":
+            yield from coding_problems(config)
     yield from task_problems(config)
     yield from metric_problems(config)
     yield from optimizer_problems(config.optimizer)
@@ -86,6 +90,7 @@ def _column_problems(data):
         ("exclude", data.exclude, "one of the features", data.features or [], "features"),
     )
     for key, columns, role, taken, other in roles:
+        taken = set(taken)
         for index, column in enumerate(columns):
             if column in taken:
                 message = f"{column!r} is {role} already: remove it here or there"
@@ -94,10 +99,11 @@ def _column_problems(data):
         message = f"{weight[0]!r} is the target already: name another column"
         yield Problem(("data", "sample_weight"), message, involves=(("data", "target"),))
     for key in ("features", "names"):
-        columns = getattr(data, key) or []
-        for index, column in enumerate(columns):
-            if column in columns[:index]:
+        seen = set()
+        for index, column in enumerate(getattr(data, key) or []):
+            if column in seen:
                 yield Problem(("data", key, index), f"expected different columns; {column!r} stands twice")
+            seen.add(column)
 
 
 def loss_problems(config):
@@ -129,8 +135,6 @@ def coding_problems(config):
                 f"binary targets are 0 and 1, but the output goes down to {low}: set data.target_coding to bipolar"
             )
             yield Problem((*path, "activation", "low"), message, involves=(CODING, TASK))
-    elif config.data.task == "regression":
-        yield Problem(CODING, "bipolar is a coding of classes, but data.task is regression", involves=(TASK,))
     elif low is not None and low >= 0:
         message = f"bipolar targets are -1 and +1, but the output is {low:g} or {activation.high:g}: set its low to -1"
         yield Problem(CODING, message, involves=involved)
@@ -146,21 +150,25 @@ def coding_problems(config):
 def task_problems(config):
     """What only classes or only numbers can have."""
     loss, data = config.loss, config.data
-    if data.task == "regression":
+    task, reason, involved = known_task(config)
+    if data.task == "classification" and isinstance(data.target, list) and len(data.target) > 1:
+        message = f"classification needs one target column; data.target names {len(data.target)}"
+        yield Problem(TASK, message, involves=(TARGET,))
+    if task == "regression":
         if loss.name in OF_CLASSES_ONLY:
-            yield Problem(LOSS, f"{loss.name} learns classes, but data.task is regression", involves=(TASK,))
+            yield Problem(LOSS, f"{loss.name} learns classes, but {reason}", involves=involved)
         if loss.class_weights is not None:
-            message = "there are no classes to weigh, for data.task is regression"
-            yield Problem(("loss", "class_weights"), message, involves=(TASK,))
+            yield Problem(("loss", "class_weights"), f"there are no classes to weigh, for {reason}", involves=involved)
         if getattr(loss, "label_smoothing", 0.0) > 0:
-            message = "there are no class labels to smooth, for data.task is regression"
-            yield Problem(("loss", "label_smoothing"), message, involves=(TASK,))
-    scaling = ("data", "target_scaling")
-    if data.target_scaling != "none" and (reason := _why_classes(config)):
-        yield Problem(scaling, f"classes are not scaled, and {reason}", involves=(TASK, LOSS, LAYERS))
+            message = f"there are no class labels to smooth, for {reason}"
+            yield Problem(("loss", "label_smoothing"), message, involves=involved)
+        if data.target_coding == "bipolar":
+            yield Problem(CODING, f"bipolar is a coding of classes, but {reason}", involves=involved)
+    if data.target_scaling != "none" and task == "classification":
+        yield Problem(SCALING, f"classes are not scaled, and {reason}: remove it", involves=involved)
     elif data.target_scaling == "standard" and loss.name in OF_TARGETS_FROM_ZERO:
-        message = f"standard makes some targets negative, which {loss.name} cannot take"
-        yield Problem(scaling, message, involves=(LOSS, LAYERS))
+        message = f"standard makes some targets negative, which {loss.name} cannot take: use minmax or none"
+        yield Problem(SCALING, message, involves=(*involved, LOSS))
 
 
 def metric_problems(config):
@@ -171,19 +179,40 @@ def metric_problems(config):
     if config.learning_rate.schedule == "plateau":
         watched.append((("learning_rate", "metric"), config.learning_rate.metric))
     for path, metric in watched:
-        name, _, target = metric.partition(".")
-        involved = (TASK, LOSS, LAYERS, ("data", "target"))
-        if name in CLASS_METRICS and config.data.task == "regression":
-            message = f"{metric} is a metric of classes, but data.task is regression; expected one of "
-            yield Problem(path, message + ", ".join(("loss", *NUMBER_METRICS)), involves=involved)
-        elif name in NUMBER_METRICS and (reason := _why_classes(config)):
-            message = f"{metric} is a metric of numbers, but {reason}; expected one of "
-            yield Problem(path, message + ", ".join(("loss", *CLASS_METRICS)), involves=involved)
-        elif target and isinstance(config.data.target, str | int):
-            yield Problem(path, f"there is only one target: write {name}", involves=involved)
-        elif target and isinstance(config.data.target, list) and not _names(config.data.target, target):
-            listed = ", ".join(f"{name}.{column}" for column in config.data.target)
-            yield Problem(path, f"expected {name} or one of {listed}; got {metric!r}", involves=involved)
+        if message := _wrong_metric(config, metric):
+            yield Problem(path, message, involves=(TARGET, *known_task(config)[2]))
+
+
+def _wrong_metric(config, metric):
+    name, _, target = metric.partition(".")
+    targets = config.data.target
+    task, reason, _ = known_task(config)
+    if name in CLASS_METRICS and task == "regression":
+        listed = ", ".join(("loss", *NUMBER_METRICS))
+        return f"{show(metric)} is a metric of classes, but {reason}; expected one of {listed}"
+    if name in NUMBER_METRICS and task == "classification":
+        listed = ", ".join(("loss", *CLASS_METRICS))
+        return f"{show(metric)} is a metric of numbers, but {reason}; expected one of {listed}"
+    if target and isinstance(targets, str | int):
+        return f"there is only one target: write {name}"
+    if target and isinstance(targets, list) and not _names(targets, target):
+        listed = ", ".join(show(f"{name}.{column}") for column in targets)
+        return f"expected {name} or one of {listed}; got {show(metric)}"
+    return None
+
+
+def known_task(config):
+    """(classification or regression, why, the keys that say so), or None and nothing where the config does not tell."""
+    data, output = config.data, config.network.layers[-1]
+    if data.task is not None:
+        return data.task, f"data.task is {data.task}", (TASK,)
+    if isinstance(data.target, list) and len(data.target) > 1:
+        return "regression", f"data.target names {len(data.target)} columns", (TASK, TARGET)
+    if output.kind == "dense" and output.activation.name in CLASS_ACTIVATIONS:
+        return "classification", f"the output activation is {output.activation.name}", (TASK, TARGET, LAYERS)
+    if config.loss.name in CLASS_LOSSES:
+        return "classification", f"the loss is {config.loss.name}", (TASK, TARGET, LOSS)
+    return None, None, ()
 
 
 def _names(targets, target):
@@ -237,13 +266,3 @@ def _output(config):
     """(loss, output layer, its path)"""
     layers = config.network.layers
     return config.loss.name, layers[-1], (*LAYERS, len(layers) - 1)
-
-
-def _why_classes(config):
-    """Why the targets are classes, as far as the config alone tells; else None."""
-    if config.data.task is not None:
-        return "data.task is classification" if config.data.task == "classification" else None
-    output = config.network.layers[-1]
-    if output.kind == "dense" and output.activation.name in CLASS_ACTIVATIONS:
-        return f"the output activation is {output.activation.name}"
-    return f"the loss is {config.loss.name}" if config.loss.name in CLASS_LOSSES else None

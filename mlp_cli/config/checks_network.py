@@ -40,16 +40,16 @@ def _dense_problems(path, layer, is_output):
         yield Problem((*path, "units"), "expected units; only the last layer may leave them to the data")
     for index, row in enumerate(layer.weights or ()):
         if len(row) != len(layer.weights[0]):
-            message = f"expected {len(layer.weights[0])} numbers, as in the first row; got {len(row)}"
+            message = f"expected a row as long as the first, {len(layer.weights[0])}; got {len(row)}"
             yield Problem((*path, "weights", index), message)
     if rows and rows != units:
-        message = f"expected {units} rows, one for each of the units; got {rows}"
+        message = f"expected as many rows as units, {units}; got {rows}"
         yield Problem((*path, "weights"), message, involves=((*path, "units"), (*path, "bias")))
     if biases and rows and biases != rows:
-        message = f"expected {rows} numbers, one for each row of weights; got {biases}"
+        message = f"expected as many numbers as weights has rows, {rows}; got {biases}"
         yield Problem((*path, "bias"), message, involves=((*path, "weights"),))
     elif biases and biases != units:
-        message = f"expected {units} numbers, one for each of the units; got {biases}"
+        message = f"expected as many numbers as units, {units}; got {biases}"
         yield Problem((*path, "bias"), message, involves=((*path, "units"),))
     for numbers, init in (("weights", "init"), ("bias", "bias_init")):
         if getattr(layer, numbers) is not None and init in layer.model_fields_set:
@@ -82,7 +82,7 @@ class Widths:
         if layer.kind == "dense":
             columns = len(layer.weights[0]) if layer.weights else width
             if width is not None and columns != width:
-                message = f"expected rows of {width} numbers, the width of what comes in; got {columns}"
+                message = f"expected rows as long as what comes in is wide, {width}; got {columns}"
                 yield Problem((*path, "weights"), message, involves=(LAYERS,))
             self.width = layer.units
         elif layer.kind == "residual":

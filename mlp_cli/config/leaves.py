@@ -179,7 +179,8 @@ class Words(Leaf):
     words: tuple
 
     def expectation(self):
-        return self.words[0] if len(self.words) == 1 else f"one of {', '.join(self.words)}"
+        words = [word if word.isidentifier() else repr(word) for word in self.words]
+        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
 
     def accepts(self, value):
         return isinstance(value, str) and value in self.words

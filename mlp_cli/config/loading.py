@@ -16,6 +16,8 @@ from mlp_cli.errors import ConfigError
 # What stands in for a section that is missing or beyond repair, so that the others can still be checked together.
 STAND_INS = {"data": {"path": "rows.csv"}, "network": {"layers": [{"units": 1}]}}
 
+MOST_EXPLAINED = 200  # of pydantic's errors; a report shows fewer
+
 
 def load(paths, overrides=()):
     """Reads configs, merges them left to right, applies overrides, and checks everything. Raises ConfigError."""
@@ -65,12 +67,13 @@ def _read_files(paths, problems):
 
 def _validate(plain, root, problems):
     """The Config of plain values; raises ConfigError with all that is wrong, `problems` included."""
-    found, config = [], None
+    found, config, uncounted = [], None, 0
     try:
         config = Config.model_validate(plain)
         found += checks.problems(config)
     except ValidationError as invalid:
-        errors = invalid.errors(include_url=False)[:1000]
+        errors = invalid.errors(include_url=False)[:MOST_EXPLAINED]
+        uncounted = invalid.error_count() - len(errors)
         found = [messages.problem_of(error, plain) for error in errors]
         wrong = [problem.path for problem in found]
         repaired = _repaired(plain, errors, wrong)
@@ -78,7 +81,7 @@ def _validate(plain, root, problems):
             found += [problem for problem in checks.problems(repaired) if not _rests_on(problem, wrong)]
     problems = problems + [placed for problem in found if (placed := _placed(problem, root))]
     if problems:
-        raise ConfigError(report(problems))
+        raise ConfigError(report(problems, uncounted))
     config._written = root
     return config
 
@@ -93,12 +96,12 @@ def _repaired(plain, errors, wrong):
         if error["type"] == "extra_forbidden" and (meant := messages.meant_key(path)):
             wrong.append(meant)
         if not any(path[: len(gone)] == gone for gone in removed):
-            removed.append(_remove(plain, path))
+            removed.append(_remove(plain, messages.keys_of(error)))
     wrong += removed
     try:
         return Config.model_validate(plain)
     except ValidationError as invalid:
-        for section in {error["loc"][0] for error in invalid.errors(include_url=False) if error["loc"]}:
+        for section in dict.fromkeys(error["loc"][0] for error in invalid.errors(include_url=False)):
             wrong.append((section,))
             plain.pop(section, None)
             if section in STAND_INS:

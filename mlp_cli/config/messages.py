@@ -5,24 +5,30 @@ from functools import cache
 from mlp_cli.config import places
 from mlp_cli.config.leaves import REFUSED, did_you_mean, nearest, show
 from mlp_cli.config.named import NAMING_KEYS, is_tag
-from mlp_cli.config.tree import Problem
+from mlp_cli.config.tree import Problem, shown_key
 
 
 def problem_of(error, plain):
     """A Problem for one of pydantic's errors. `plain` is the config it complains about."""
-    location = error["loc"]
-    path = tuple(part for part in location if not is_tag(part))
+    location, path = error["loc"], keys_of(error)
     kind, value = error["type"], error["input"]
     if kind == REFUSED:
         return Problem(path + tuple(error["ctx"]["at"]), error["ctx"]["message"])
     if kind == "extra_forbidden":
         return Problem(path, _unknown_key(location, path, plain), of_key=True)
-    expected = places.expectation(places.place_at(location))
+    place = places.place_at(location)
+    expected = places.expectation(place)
     if kind == "missing":
+        expected = "a mapping" if places.models(place) and not places.family(place) else expected
         return Problem(path, f"expected {expected}{_needed_by(location, path, plain)}; got nothing")
     if kind == "too_short":
         expected = f"{expected} of at least one element"
     return Problem(path, f"expected {expected}; got {show(value)}")
+
+
+def keys_of(error):
+    """The path of keys and indices that one of pydantic's errors is about."""
+    return tuple(part for part in error["loc"] if not is_tag(part))
 
 
 def meant_key(problem_path):
@@ -43,8 +49,10 @@ def _unknown_key(location, path, plain):
         return f"unknown key; {owner} has {', '.join(keys)}{_hint(path, keys)}"
     word = _word(path[:-1], family, plain)
     options = [name for name in model.model_fields if name != family.key]
-    message = f"{word} has no option {key}, only {', '.join(options)}" if options else f"{word} has no options"
-    others = [name for name, other in family.words().items() if key in other.model_fields]
+    message = (
+        f"{word} has no option {shown_key(key)}, only {', '.join(options)}" if options else f"{word} has no options"
+    )
+    others = [name for name, other in family.words.items() if key in other.model_fields]
     if others:
         return f"{message}; {' and '.join(others)} {'have' if len(others) > 1 else 'has'} {key}"
     return message + _hint(path, options)

@@ -6,6 +6,7 @@ knows which options there are, so an option of another word is refused.
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Union, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -55,13 +56,14 @@ class Family:
     number: str | None = None  # a bare number is this option of the default word
     order: tuple[str, ...] = ()  # in which messages and the reference list the words
 
+    @cached_property
     def words(self):
         """{word: model}"""
         models = {word: model for model in self.models for word in words_of(model, self.key)}
         return {word: models[word] for word in self.order or models}
 
     def expectation(self):
-        listed = ", ".join(self.words())
+        listed = ", ".join(self.words)
         return f"one of {listed}" + (", or a number" if self.number else "")
 
     def normalise(self, value):
@@ -82,15 +84,15 @@ class Family:
             word = self.default
         if word is None:
             raise refused(f"expected {self.expectation()}; got nothing", at=at)
-        if not isinstance(word, str) or word not in self.words():
-            hint = did_you_mean(word, self.words())
+        if not isinstance(word, str) or word not in self.words:
+            hint = did_you_mean(word, self.words)
             raise refused(f"expected {self.expectation()}; got {show(word)}{hint}", at=at)
         return {self.key: word} | value | {self.key: word}
 
     def tag(self, value):
         """The label of the model in pydantic's error locations: recognisable, so that messages can leave it out."""
         word = getattr(value, self.key, None) or value[self.key]
-        return tag_of(self.words()[word], self.key)
+        return tag_of(self.words[word], self.key)
 
     def annotation(self):
         """The type of a field that holds one of this family."""
@@ -99,7 +101,7 @@ class Family:
 
     def __get_pydantic_json_schema__(self, schema, handler):
         """Bare words where no option is required, else a mapping."""
-        bare = [word for word, model in self.words().items() if not required(model, self.key)]
+        bare = [word for word, model in self.words.items() if not required(model, self.key)]
         choices = [{"enum": bare}] if bare else []
         choices += [{"type": "number"}] if self.number else []
         return {"anyOf": choices + handler(schema)["oneOf"]}

@@ -7,7 +7,7 @@ from types import UnionType
 from typing import Annotated, Union, get_args, get_origin
 
 from mlp_cli.config.leaves import Leaf
-from mlp_cli.config.named import Family, Options, is_tag, tag_of
+from mlp_cli.config.named import NAMING_KEYS, Family, Options, is_tag, tag_of
 from mlp_cli.config.schema import Config
 
 ROOT = ((Config, ()),)  # a place: (type, what annotates it), for each type that may stand there
@@ -54,6 +54,19 @@ def models(place):
     return [kind for kind, _ in place if is_model(kind)]
 
 
+def all_models():
+    """Every mapping of the schema, from the top down."""
+    found, waiting = [], [Config]
+    while waiting:
+        model = waiting.pop(0)
+        if model not in found:
+            found.append(model)
+            for field in model.model_fields.values():
+                place = of_field(field)
+                waiting += models(place) + models(descend(place, 0))
+    return found
+
+
 def family(place):
     """The family of which something stands there, or None."""
     return next((found for _, metadata in place if (found := _first(Family, metadata))), None)
@@ -62,6 +75,14 @@ def family(place):
 def leaf(place):
     """The kind of single value that stands there, or None."""
     return next((found for _, metadata in place if (found := _first(Leaf, metadata))), None)
+
+
+def default_of(field):
+    """The default of a field as one would write it: the bare word of a family, {} for a section of defaults."""
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Options):
+        return next((getattr(value, key) for key in NAMING_KEYS if hasattr(value, key)), {})
+    return value
 
 
 def expectation(place):

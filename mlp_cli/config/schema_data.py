@@ -52,9 +52,7 @@ class ConstantMissing(Options):
     """A fixed value for empty cells."""
 
     name: Literal["constant"]
-    value: Annotated[float | str, Either((Number(), Text()))] = option(
-        0.0, "What an empty cell counts as: a number, or text for a categorical column."
-    )
+    value: Annotated[float, Number()] = option(0.0, "What an empty cell of a numeric column counts as.")
 
 
 NUMERIC = Family((PlainNumeric, Divide), default="standard")
@@ -81,6 +79,11 @@ class Source(Options):
                 listed = " and ".join(sorted(given)) or "nothing"
                 raise refused(f"{EXPECTED_SOURCE}; got {'only ' if len(given) == 1 else ''}{listed}")
         return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema, handler):
+        mapping = handler.resolve_ref_schema(handler(core_schema))
+        return {"anyOf": [{"type": "string", "minLength": 1}, mapping]}
 
     @model_serializer(mode="plain")
     def _only_what_is_given(self):
@@ -118,7 +121,7 @@ class Data(Options):
     )
     delimiter: Annotated[str, Character()] | None = option(None, "What stands between cells; null looks at the file.")
     decimal: Annotated[str, Words((".", ","))] = option(".", "What stands before the decimals of a number.")
-    encoding: Annotated[str, Encoding()] = option("utf-8", "The text encoding of the files.")
+    encoding: Annotated[str, Encoding()] | None = option(None, "The text encoding of the files; null is UTF-8.")
     comment: Annotated[str, Character()] | None = option(
         None, "Lines that begin with this are skipped; null skips none."
     )

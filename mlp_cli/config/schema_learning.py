@@ -374,9 +374,9 @@ NEEDS_TOTAL = ("polynomial", "cosine", "one_cycle", "flat_cosine", "coslog")
 
 
 class Regularization(Options):
-    """Penalties and bounds on the weight matrices of dense layers."""
+    """Penalties and bounds on the weight matrices of dense and highway layers."""
 
-    l1: NonNegative = option(0.0, "Adds l1 * sum |W| to what is minimised.")
+    l1: NonNegative = option(0.0, "Adds l1 * sum abs(W) to what is minimised.")
     l2: NonNegative = option(0.0, "Adds l2/2 * sum W^2 to what is minimised.")
     weight_decay: NonNegative | None = option(
         None, "Shrinks W by this times the learning rate at every step; null is 0.01 for adamw, else 0."

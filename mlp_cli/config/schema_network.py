@@ -189,6 +189,8 @@ LAYER = Family(
     order=LAYERS,
 )
 Layers = Annotated[list[LAYER.annotation()], Field(min_length=1)]
+Residual.model_rebuild()
+Concat.model_rebuild()
 
 
 class Input(Options):

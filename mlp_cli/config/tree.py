@@ -85,10 +85,11 @@ class Problem:
 
 def dotted(path):
     """network.layers.0.units, with anything unprintable in a key shown escaped."""
-    return ".".join(_shown(str(part)) for part in path)
+    return ".".join(shown_key(str(part)) for part in path)
 
 
-def _shown(key):
+def shown_key(key):
+    """A key as a message shows it: a word as it is, anything stranger quoted and escaped."""
     shown = key if key.isprintable() and key and " " not in key else repr(key)
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
@@ -123,10 +124,14 @@ def locate(root, path):
     return node.mark, path[:depth]
 
 
-def report(problems):
-    """The text of a ConfigError: one line a problem, in the order in which they were written."""
+def report(problems, uncounted=0):
+    """The text of a ConfigError: one line a problem, in the order in which they were written, so many at most.
+
+    `uncounted` further problems are only mentioned.
+    """
     placed = sorted(problems, key=lambda problem: problem.mark.order if problem.mark else (-1, 0, 0))
     lines = list(dict.fromkeys(str(problem) for problem in placed))
-    if len(lines) > MOST_SHOWN:
-        lines[MOST_SHOWN:] = [f"and {len(lines) - MOST_SHOWN} more problems"]
+    uncounted += len(lines[MOST_SHOWN:])
+    if uncounted:
+        lines[MOST_SHOWN:] = [f"and {uncounted} more problems"]
     return "\n".join(lines)

@@ -31,8 +31,7 @@ def dump(resolved):
 
 def _node(value, block=False):
     """A PyYAML node; `block` says whether it takes several lines."""
-    if isinstance(value, dict):
-        value = _bare_word(value)
+    value = bare_word(value)
     if isinstance(value, dict):
         block = block or "layers" in value
         pairs = [(_scalar(key), _node(child, block and key in BLOCKS)) for key, child in value.items()]
@@ -42,10 +41,12 @@ def _node(value, block=False):
     return _scalar(value)
 
 
-def _bare_word(mapping):
-    """relu for {name: relu}, uniform for {name: uniform, limit: null}."""
-    written = {key for key, value in mapping.items() if value is not None}
-    return mapping["name"] if written == {"name"} else mapping
+def bare_word(value):
+    """relu for {name: relu}, uniform for {name: uniform, limit: null}; any other value as it is."""
+    if not isinstance(value, dict):
+        return value
+    written = {key for key, option in value.items() if option is not None}
+    return value["name"] if written == {"name"} else value
 
 
 def _scalar(value):

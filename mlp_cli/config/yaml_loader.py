@@ -14,7 +14,8 @@ from mlp_cli.config.tree import UNREADABLE, Mark, Node, Problem, Source
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
-MAX_VALUES = 100_000
+MAX_VALUES = 30_000  # of many more, each one wrong, no report could be made in a second
+MAX_KEYS = 10_000
 MAX_PROBLEMS = 1000
 MAX_DIGITS = 20  # longer integers are floats: Python takes quadratic time to read them
 
@@ -26,6 +27,7 @@ FALSE = {"false", "False", "FALSE"}
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
 FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF|nan|NaN|NAN)")
+NON_PRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 LEADING_ZERO = re.compile(r"[-+]?0[0-9]+", re.ASCII)
 
 
@@ -53,6 +55,8 @@ def load_file(path, order, problems):
 
 def parse(text, source, problems):
     """YAML text -> Node. Adds to `problems` what can be skipped, raises Fatal for what cannot."""
+    if strange := NON_PRINTABLE.search(text):
+        raise Fatal(_unprintable_problem(text, strange.start(), source))
     builder = _Builder(source, problems)
     try:
         for event in yaml.parse(text, Loader=PARSER):
@@ -87,9 +91,9 @@ def _read(path, source):
     try:
         return content.decode("utf-8-sig"), stat.S_ISREG(mode)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - content.rfind(b"\n", 0, error.start)
-        message = f"expected UTF-8 text; got the byte 0x{content[error.start]:02x}: save the file as UTF-8"
+        line = error.object.count(b"\n", 0, error.start) + 1
+        column = error.start - error.object.rfind(b"\n", 0, error.start)
+        message = f"expected UTF-8 text; got the byte 0x{error.object[error.start]:02x}: save the file as UTF-8"
         raise Fatal(Problem((), message, Mark(source, line, column))) from None
 
 
@@ -118,6 +122,7 @@ class _Builder:
         self.root = None
         self.frames = []
         self.values = 0
+        self.keys = 0
 
     def take(self, event):
         if isinstance(event, yaml.DocumentStartEvent):
@@ -154,6 +159,9 @@ class _Builder:
 
     def take_key(self, event):
         """A key is the text as it stands: `no`, `1` and `010` are words here."""
+        self.keys += 1
+        if self.keys > MAX_KEYS:
+            self.fail(event, f"expected at most {MAX_KEYS} keys in a config")
         frame = self.frames[-1]
         key, mark = event.value, self.mark(event)
         if key == "<<" and event.implicit[0]:
@@ -173,7 +181,10 @@ class _Builder:
         """Hangs a node into the innermost container; returns its key or index there."""
         self.values += 1
         if self.values > MAX_VALUES:
-            self.fail(event, f"expected at most {MAX_VALUES} values in a config")
+            self.fail(
+                event,
+                f"expected at most {MAX_VALUES} values; many weights belong in a checkpoint, named by network.initial",
+            )
         if not self.frames:
             self.root = node
             return None
@@ -221,7 +232,7 @@ class _Builder:
         if event.anchor is not None:
             self.complain(event, f"the anchor &{event.anchor} is refused: write the value out where it is used")
         if event.tag is not None:
-            self.complain(event, f"the tag {event.tag} is refused: a config holds plain values")
+            self.complain(event, f"the tag {event.tag!r} is refused: a config holds plain values")
 
     def mark(self, event):
         if not self.source.is_file:
@@ -245,12 +256,19 @@ class _Builder:
         raise Fatal(Problem((), message, self.mark(event)))
 
 
+def _unprintable_problem(text, position, source):
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    message = f"expected text; got the control character U+{ord(text[position]):04X}"
+    return Problem((), message, Mark(source, line, column) if source.is_file else Mark(source))
+
+
 def _syntax_problem(error, source):
     problem = " ".join(str(getattr(error, "problem", None) or error).split())
     context = getattr(error, "context", None)
     message = f"not valid YAML: {problem}" + (f" ({context})" if context else "")
-    if "'\\t'" in message or "character that cannot start any token" in message or "tab" in message:
-        message += "; indent with spaces, not tabs, and quote values that begin with a special character"
+    if "cannot start any token" in message:
+        message += "; indent with spaces, not tabs, and quote text that begins with a special character"
     place = getattr(error, "problem_mark", None)
     if place is None or not source.is_file:
         return Problem((), message, _FileMark(source))
