@@ -113,6 +113,7 @@ class Machine:
         self._keep(record, "row_losses", placed.rows, np.float64)
         self._keep(record, "row_predictions", placed.rows, np.int32)
         self._keep(record, "workspace", placed.size, network.dtype)
+        self._keep(record, "scratch", int(record["scratch_size"]) * self.threads, network.dtype)
         for name, moment in zip(("moment1", "moment2"), network.moments, strict=False):
             record[name] = moment.ctypes.data
         coding = network.coding
@@ -174,10 +175,12 @@ class Machine:
         outputs = np.zeros((len(rows), network.coding.outputs), network.dtype)
         losses = np.zeros(max(len(rows), 1))
         predictions = np.zeros(max(len(rows), 1), np.int32)
+        # memory of this call alone: what the training job points to must stay
         workspace = layout.aligned_zeros(placed.size * threads, network.dtype)
+        scratch = layout.aligned_zeros(int(record["scratch_size"]) * threads, network.dtype)
         record["outputs"], record["row_losses"] = outputs.ctypes.data, losses.ctypes.data
         record["row_predictions"], record["workspace"] = predictions.ctypes.data, workspace.ctypes.data
-        record["workspace_size"] = placed.size
+        record["workspace_size"], record["scratch"] = placed.size, scratch.ctypes.data
         order = np.arange(len(rows), dtype=np.uint32)
         self._run(threads, engine.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
         if self.progress < len(rows):
@@ -213,7 +216,6 @@ class Machine:
             layout.padded(columns, network.dtype) for columns in program.buffers
         )
         record["scratch_size"] = scratch
-        self._keep(record, "scratch", scratch * threads, network.dtype)
         activation = config.network.layers[-1].activation
         record["loss"], record["output_activation"] = network.loss_code, ACTIVATIONS[activation.name]
         record["output_a"] = getattr(activation, "alpha", None) or 1.0
