@@ -108,4 +108,4 @@ def _as_float64(cells):
 
     values = compute.cast(cells, pa.float64())
     # Nulls become NaN here by our own hand, for what stands under a null is not defined.
-    return np.array(compute.fill_null(values, float("nan")).to_numpy(zero_copy_only=False))
+    return compute.fill_null(values, float("nan")).to_numpy(zero_copy_only=False)

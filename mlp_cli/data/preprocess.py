@@ -193,7 +193,7 @@ class Preprocessing:
         located = table.locate(names)
         columns = slice(None) if len(places) == x.shape[1] else places
         indicated = np.array([number for number, name in enumerate(names) if name in self.indicators], np.int64)
-        step = max(1, table.chunk // len(places))
+        step = max(1, max(table.chunk, self.scale.chunk) // len(places))
         buffer = np.empty((min(step, len(rows)), len(places)))
         for start in range(0, len(rows), step):
             some = rows[start : start + step]

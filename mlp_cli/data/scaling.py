@@ -38,6 +38,11 @@ class Scaling:
         np.divide(block, self.scale, out=block)
 
     @property
+    def chunk(self):
+        """How many numbers to scale at a time at least: for quantile each column of a chunk costs several calls."""
+        return 1 << 21 if self.name == "quantile" else 1
+
+    @property
     def constant(self):
         """Which columns become 0 as they were constant in training, bool (k,)."""
         return np.isinf(self.scale)
