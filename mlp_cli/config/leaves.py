@@ -46,7 +46,8 @@ def nearest(word, choices):
     if not isinstance(word, str) or len(word) > 100:
         return None
     by_spelling = {choice.lower(): choice for choice in choices}
-    found = difflib.get_close_matches(word.lower(), by_spelling, n=1, cutoff=0.6)
+    beginnings = [choice for choice in by_spelling if len(word) > 2 and choice.startswith(word.lower())]
+    found = beginnings or difflib.get_close_matches(word.lower(), by_spelling, n=1, cutoff=0.6)
     return by_spelling[found[0]] if found else None
 
 

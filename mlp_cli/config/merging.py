@@ -11,7 +11,7 @@ from mlp_cli.config import places
 from mlp_cli.config.leaves import FilePath, show
 from mlp_cli.config.named import NAMING_KEYS
 from mlp_cli.config.schema_data import Source as DataSource
-from mlp_cli.config.tree import Mark, Node, Problem, Source, dotted
+from mlp_cli.config.tree import Mark, Node, Problem, Source, dotted, keys
 from mlp_cli.config.yaml_loader import MAX_DEPTH, Fatal, parse
 
 OVERRIDE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
@@ -21,7 +21,7 @@ def merge(old, new, place=places.ROOT):
     """The tree of two configs, the later one winning."""
     if family := places.family(place):
         old, new = _named(old, family), _named(new, family)
-        if _changes(old, new, family.key):
+        if _changes_word(old, new, family):
             return new
     if not (old.is_mapping and new.is_mapping):
         return new
@@ -41,9 +41,11 @@ def _named(node, family):
     return node
 
 
-def _changes(old, new, key):
-    before, after = old.child(key), new.child(key)
-    return before is not None and after is not None and before.value != after.value
+def _changes_word(old, new, family):
+    """Whether the new mapping names another word than the old one, which means the default if it names none."""
+    before, after = old.child(family.key), new.child(family.key)
+    was = family.default if before is None else before.value
+    return after is not None and was is not None and after.value != was
 
 
 def read_overrides(texts, first_order, problems):
@@ -64,11 +66,15 @@ def read_overrides(texts, first_order, problems):
 
 def _read_override(text, source, problems):
     match = OVERRIDE.fullmatch(text)
-    path = tuple(int(part) if part.isdecimal() else part for part in match[1].split(".")) if match else ()
+    path = keys(match[1]) if match else ()
     if not path or "" in path or len(path) > MAX_DEPTH:
         raise Fatal(Problem((), "expected KEY=VALUE with a key such as training.epochs", Mark(source)))
-    node = parse(match[2], source, problems)
+    within = []
+    node = parse(match[2], source, within)
     node.key_mark = node.mark
+    for problem in within:
+        problem.path = (*path, *problem.path)
+    problems += within
     return path, node
 
 

@@ -19,8 +19,9 @@ def problem_of(error, plain):
     place = places.place_at(location)
     expected = places.expectation(place)
     if kind == "missing":
-        expected = "a mapping" if places.models(place) and not places.family(place) else expected
-        return Problem(path, f"expected {expected}{_needed_by(location, path, plain)}; got nothing")
+        if family := places.family(places.place_at(location[:-1])):
+            return Problem(path[:-1], f"{_word(path[:-1], family, plain)} needs {path[-1]}, {expected}; got nothing")
+        return Problem(path, f"expected {'a mapping' if places.models(place) else expected}; got nothing")
     if kind == "too_short":
         expected = f"{expected} of at least one element"
     return Problem(path, f"expected {expected}; got {show(value)}")
@@ -54,7 +55,7 @@ def _unknown_key(location, path, plain):
     )
     others = [name for name, other in family.words.items() if key in other.model_fields]
     if others:
-        return f"{message}; {' and '.join(others)} {'have' if len(others) > 1 else 'has'} {key}"
+        return f"{message}; {_listed(others)} {'have' if len(others) > 1 else 'has'} {key}"
     return message + _hint(path, options)
 
 
@@ -66,10 +67,9 @@ def _hint(path, keys):
     return f". Did you mean {elsewhere}{'' if '.' in elsewhere else ' at the top level'}?"
 
 
-def _needed_by(location, path, plain):
-    """`, which step needs`, where the option belongs to a word."""
-    family = places.family(places.place_at(location[:-1]))
-    return f", which {_word(path[:-1], family, plain)} needs" if family else ""
+def _listed(words):
+    """a, b and c"""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _word(path, family, plain):

@@ -47,8 +47,9 @@ prints this page's content as JSON Schema for editors.
   {MAX_VALUES} values, and anything but UTF-8.
 - **Types are strict**: the text `"5"` is no integer, `64.0` neither, `true` is not 1, and no number is NaN or infinite.
 - **Several configs** merge from left to right: mappings by key, and anything else, lists too, replaces. A changed
-  `name`, `schedule` or `kind` replaces its whole mapping, since its options would mean nothing to the new one; where
-  one of the two leaves it unwritten, it has not changed. A bare word counts as the mapping that names it.
+  `name`, `schedule` or `kind` replaces its whole mapping, since its options would mean nothing to the new one. A bare
+  word counts as the mapping that names it; unwritten, the word is the default in the earlier config and unchanged in
+  the later one.
 - **Overrides**, `training.epochs=5` or `network.layers.0.units=64`, come last. Their values are read by the same rules
   (`'data.comment="#"'` needs its quotes, and `key=` is null). They apply from the outside in, so that
   `optimizer.momentum=0.9 optimizer=sgd` means the same in either order; of two for one key the later one wins.

@@ -64,10 +64,9 @@ class Config(Options):
 
     def where(self, key):
         """`file:line:column key` of a dotted key, or of what stands nearest above it; for messages."""
-        path = tuple(int(part) if part.isdecimal() else part for part in key.split("."))
         if self._written is None:
             return key
-        mark, path = tree.locate(self._written, path)
+        mark, path = tree.locate(self._written, tree.keys(key))
         return f"{mark} {tree.dotted(path)}"
 
     def error(self, key, message):

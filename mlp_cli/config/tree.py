@@ -3,8 +3,10 @@
 The loader builds such a tree, merging and overrides combine trees, and every message takes its place from one.
 """
 
+import re
 from dataclasses import dataclass
 
+INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 MOST_SHOWN = 50  # a file of ten thousand mistakes is not explained by ten thousand lines
 
 
@@ -81,6 +83,11 @@ class Problem:
         place = [str(self.mark)] if self.mark else []
         key = [dotted(self.path)] if self.path else []
         return f"{' '.join(place + key)}: {self.message}" if place or key else self.message
+
+
+def keys(text):
+    """The path of a dotted key: network.layers.0.units -> ("network", "layers", 0, "units")."""
+    return tuple(int(part) if INDEX.fullmatch(part) else part for part in text.split("."))
 
 
 def dotted(path):

@@ -171,7 +171,7 @@ class _Builder:
             first = frame.node.value[key].key_mark
             path = (*self.path(), key)
             lines = f"lines {first.line} and {mark.line}" if first.line != mark.line else f"line {mark.line}, twice"
-            message = f"duplicate key, in {lines}"
+            message = f"duplicate key, in {lines}" if self.source.is_file else "duplicate key"
             self.complain(event, message, path)
             frame.key = False
         else:
