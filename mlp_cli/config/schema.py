@@ -20,7 +20,7 @@ from mlp_cli.config.schema_learning import (
     Regularization,
 )
 from mlp_cli.config.schema_network import Network
-from mlp_cli.config.schema_training import DEFAULT_EPOCHS, Training
+from mlp_cli.config.schema_training import DEFAULT_EPOCHS, DEFAULT_SECONDS, Training
 from mlp_cli.errors import ConfigError
 
 
@@ -96,7 +96,7 @@ def fill_defaults(config):
         training.restore_best = has_validation(config.data)
     checkpoint = training.checkpoint
     if (checkpoint.every_epochs, checkpoint.every_steps, checkpoint.every_seconds) == (None, None, None):
-        checkpoint.every_epochs = 1
+        checkpoint.every_seconds = DEFAULT_SECONDS
 
 
 def fill_rates(optimizer, rate):

@@ -11,6 +11,7 @@ from mlp_cli.config.schema_learning import Metric
 from mlp_cli.config.schema_network import NonNegative, Positive
 
 DEFAULT_EPOCHS = 100
+DEFAULT_SECONDS = 30.0
 
 AtLeastOne = Annotated[int, Integer(at_least=1)]
 
@@ -44,11 +45,11 @@ class EarlyStopping(Options):
 class Checkpoint(Options):
     """When the state of the run is saved."""
 
-    every_epochs: AtLeastOne | None = option(
-        None, "Saves after so many epochs; null is 1 where nothing else is said, else never."
-    )
+    every_epochs: AtLeastOne | None = option(None, "Saves after so many epochs.")
     every_steps: AtLeastOne | None = option(None, "Saves after so many steps.")
-    every_seconds: Positive | None = option(None, "Saves after so many seconds.")
+    every_seconds: Positive | None = option(
+        None, f"Saves after so many seconds; null is {DEFAULT_SECONDS:g} where nothing else is said, else never."
+    )
     keep: AtLeastOne = option(2, "How many checkpoints are kept, the best not counted.")
 
 
