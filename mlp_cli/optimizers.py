@@ -4,6 +4,8 @@ A row of the table belongs to one update; `kernels.optimizers` says in which col
 products in a fixed order, so that the same update has the same bits on every processor.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from mlp_cli import numerics
@@ -14,6 +16,8 @@ COLUMNS = 10
 NADAM_DECAY = 4e-3
 # The rectification of RAdam is defined from this length of the simple moving average on (Liu et al. 2020).
 RADAM_THRESHOLD = 5.0
+# Powers are computed, and kept, for so many updates at a time: an epoch of a small net has few.
+POWER_BLOCK = 4096
 
 
 def is_plain(optimizer) -> bool:
@@ -47,6 +51,19 @@ def step_coefficients(config, rates: np.ndarray, first: int) -> np.ndarray:
     return table
 
 
+def powers(base: float, update: np.ndarray) -> np.ndarray:
+    """base ** update for consecutive updates, float64."""
+    blocks = range(int(update[0]) // POWER_BLOCK, int(update[-1]) // POWER_BLOCK + 1)
+    found = np.concatenate([_power_block(base, block) for block in blocks])
+    begin = int(update[0]) - blocks[0] * POWER_BLOCK
+    return found[begin : begin + len(update)]
+
+
+@lru_cache(maxsize=8)
+def _power_block(base: float, block: int) -> np.ndarray:
+    return numerics.integer_power(base, np.arange(block * POWER_BLOCK, (block + 1) * POWER_BLOCK))
+
+
 def _sgd(table, optimizer, rates, update, config):
     table[:, 2], table[:, 3] = optimizer.momentum, float(optimizer.nesterov)
 
@@ -73,8 +90,8 @@ def _adam(table, optimizer, rates, update, config):
     """Kingma & Ba 2015, with epsilon outside the corrected root as in PyTorch."""
     _betas(table, optimizer)
     table[:, 6] = optimizer.epsilon
-    table[:, 7] = rates / (1.0 - numerics.integer_power(optimizer.beta1, update))
-    table[:, 8] = 1.0 / np.sqrt(1.0 - numerics.integer_power(optimizer.beta2, update))
+    table[:, 7] = rates / (1.0 - powers(optimizer.beta1, update))
+    table[:, 8] = 1.0 / np.sqrt(1.0 - powers(optimizer.beta2, update))
 
 
 def _nadam(table, optimizer, rates, update, config):
@@ -92,14 +109,14 @@ def _radam(table, optimizer, rates, update, config):
     """rho_t = rho_inf - 2 t beta2^t / (1 - beta2^t); above 5 the step is rectified, else it is plain momentum."""
     _betas(table, optimizer)
     table[:, 6] = optimizer.epsilon
-    beta2_power = numerics.integer_power(optimizer.beta2, update)
+    beta2_power = powers(optimizer.beta2, update)
     longest = 2.0 / (1.0 - optimizer.beta2) - 1.0
     length = longest - 2.0 * update * beta2_power / (1.0 - beta2_power)
     rectified = length > RADAM_THRESHOLD
     safe = np.where(rectified, length, RADAM_THRESHOLD + 1.0)
     ratio = (safe - 4.0) * (safe - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * safe)
     factor = np.sqrt(np.maximum(ratio, 0.0)) * np.sqrt(1.0 - beta2_power)
-    plain = rates / (1.0 - numerics.integer_power(optimizer.beta1, update))
+    plain = rates / (1.0 - powers(optimizer.beta1, update))
     table[:, 7] = np.where(rectified, plain * factor, plain)
     table[:, 8] = rectified
 

@@ -15,6 +15,9 @@ from mlp_cli.vocab import ACTIVATIONS
 WORK_PER_THREAD = 200_000
 # How often a waiting thread looks before it gives its processor away.
 SPIN = 200
+# Multiply-adds that one thread does in a few milliseconds: shorter than a signal needs to wait, so the main thread
+# does them itself and saves the hand-over, which would take longer than an epoch of the smallest nets.
+SHORT_WORK = 5_000_000
 FAR = np.iinfo(np.int64).max
 
 
@@ -144,8 +147,10 @@ class Machine:
         """
         record = self._training[0]
         record["epoch"], record["first_step"], record["end_step"] = epoch, first, first + len(coefficients)
+        steps = len(coefficients) * min(self.batch_size, len(rows))
+        work = 3 * self.network.training_program.multiply_adds * steps
         self._run(
-            self.training_threads, engine.train_steps, self.network.parameters, self._training, self._placed.ops,
+            work, self.training_threads, engine.train_steps, self.network.parameters, self._training, self._placed.ops,
             self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look, progress=first,
         )  # fmt: skip
         return Outcome(self.progress, int(self.control[layout.STATUS]) != layout.NOT_FINITE)
@@ -157,7 +162,7 @@ class Machine:
         self.totals[:] = 0.0
         phases = self.phases if gradient else self.loss_phases
         self._run(
-            1, engine.train_steps, self.network.parameters, self._training, self._placed.ops, self.blocks, phases,
+            0, 1, engine.train_steps, self.network.parameters, self._training, self._placed.ops, self.blocks, phases,
             rows, np.zeros((1, 10)),
         )  # fmt: skip
         total = float(self.totals[layout.TOTAL_LOSS])
@@ -168,7 +173,8 @@ class Machine:
     def evaluate(self, rows: Rows, look=None) -> tuple[np.ndarray, np.ndarray]:
         """Outputs (n, outputs) and weighted losses (n,) of rows; the losses are zeros where no targets are given."""
         network = self.network
-        threads = threads_for(network.program.multiply_adds * max(len(rows), 1) // 4, self.threads)
+        work = network.program.multiply_adds * len(rows)
+        threads = threads_for(work // 4, self.threads)
         placed = network.program.place(layout.ROW_BLOCK)
         job = self._job(placed, rows, threads)
         record = job[0]
@@ -182,7 +188,7 @@ class Machine:
         record["row_predictions"], record["workspace"] = predictions.ctypes.data, workspace.ctypes.data
         record["workspace_size"], record["scratch"] = placed.size, scratch.ctypes.data
         order = np.arange(len(rows), dtype=np.uint32)
-        self._run(threads, engine.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
+        self._run(work, threads, engine.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
         if self.progress < len(rows):
             raise Halted
         return outputs, losses[: len(rows)]
@@ -236,12 +242,16 @@ class Machine:
         record[name] = array.ctypes.data if size else 0
         return array
 
-    def _run(self, threads: int, function, *arguments, look=None, progress: int = 0) -> None:
+    def _run(self, work: int, threads: int, function, *arguments, look=None, progress: int = 0) -> None:
+        """Run a kernel of so many multiply-adds: here if that is little, else in the team."""
         self.control[layout.DONE] = self.control[layout.NEXT] = self.control[layout.STATUS] = 0
         self.control[layout.CLAIMS :] = 0
         self.control[layout.PROGRESS] = progress
         self.control[layout.HALT] = FAR
-        self.team.run(function, *arguments, threads=threads, look=look)
+        if threads == 1 and work < SHORT_WORK:
+            function(*arguments, 0)
+        else:
+            self.team.run(function, *arguments, threads=threads, look=look)
         # a stop that came too late is not meant for the next call: the caller looks at its own flag
         self.control[layout.STOP] = 0
 
