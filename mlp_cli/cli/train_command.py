@@ -80,6 +80,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
             result = fit(trainer)
         finally:
             progress.close()
+            machine.close()
         summary = _summary(dataset, model, trainer, result)
         run.write_summary(summary)
         _conclude(console, model, run, result)
