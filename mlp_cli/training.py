@@ -89,7 +89,8 @@ class Trainer:
         self.batch_size = batch_size(self.config, len(self.rows))
         self.steps_per_epoch = -(-len(self.rows) // self.batch_size)
         self.total_steps = total_steps(self.config, self.steps_per_epoch)
-        self.watched = self._watched()
+        stopping = self.config.training.early_stopping
+        self.watched = stopping.metric if stopping else "loss"
         self.best: dict[str, np.ndarray] | None = None
         self.began = self.saved_at = time.monotonic()
         self.saved_step = -1
@@ -98,33 +99,11 @@ class Trainer:
         self.plateau = None
         schedule = self.config.learning_rate
         if schedule.schedule == "plateau":
-            self._check_metric(schedule.metric, "learning_rate.metric")
             higher = metrics.HIGHER_IS_BETTER[schedule.metric.partition(".")[0]]
             self.plateau = Plateau(schedule.factor, schedule.patience, higher)
         self.model.network.start_optimizer()
 
     # --- what the run is ------------------------------------------------------------------------------------
-
-    def _watched(self) -> str:
-        stopping = self.config.training.early_stopping
-        if stopping is None:
-            return "loss"
-        self._check_metric(stopping.metric, "training.early_stopping.metric")
-        return stopping.metric
-
-    def _check_metric(self, metric: str, key: str) -> None:
-        """Refuse a metric that this task, or the training rows as they are met, does not have."""
-        if self.dataset.validation is not None:
-            known = list(metrics.names(self.model.task))
-        else:
-            known = list(training_metrics(_no_totals(self.model), self.model))
-        if metric not in known:
-            where = "on the validation rows" if self.dataset.validation is not None else "without validation rows"
-            raise ConfigError(
-                f"{key}: {metric!r} is not measured {where} of a {self.model.task.kind}; choose among "
-                f"{', '.join(known)}"
-                + ("" if self.dataset.validation is not None else ", or set data.split.validation")
-            )
 
     @property
     def keeps_best(self) -> bool:
@@ -430,6 +409,29 @@ def finish(trainer: Trainer, reason: str) -> Result:
     return Result(evaluations, trainer.progress, paths, reason, time.monotonic() - trainer.began)
 
 
+def check(model: Model, dataset: Dataset) -> None:
+    """What can only be checked once the data is read. ConfigError where the config asks for what cannot be."""
+    config = model.config
+    batch_size(config, len(dataset.train.x))
+    if config.training.early_stopping is not None:
+        _check_metric(model, dataset, config.training.early_stopping.metric, "training.early_stopping.metric")
+    if config.learning_rate.schedule == "plateau":
+        _check_metric(model, dataset, config.learning_rate.metric, "learning_rate.metric")
+
+
+def _check_metric(model: Model, dataset: Dataset, metric: str, key: str) -> None:
+    """Refuse a metric that this task, or the training rows as they are met, does not have."""
+    if dataset.validation is not None:
+        known, where, remedy = list(metrics.names(model.task)), "on the validation rows", ""
+    else:
+        known = list(training_metrics(_no_totals(model), model))
+        where, remedy = "without validation rows", ", or set data.split.validation"
+    if metric not in known:
+        raise model.config.error(
+            key, f"{metric!r} is not measured {where} of a {model.task.kind}; choose among {', '.join(known)}{remedy}"
+        )
+
+
 def begin(trainer: Trainer) -> None:
     """Start afresh: `network.initial`'s parameters if the config names a checkpoint, and an empty position."""
     initial = trainer.config.network.initial
@@ -510,9 +512,9 @@ def batch_size(config, rows: int) -> int:
     if stated == "full":
         return rows
     if stated > rows:
-        raise ConfigError(
-            f"training.batch_size: expected at most the {rows} training rows; got {stated}. "
-            "Use `full` for the whole set"
+        raise config.error(
+            "training.batch_size",
+            f"expected at most the {rows} training rows; got {stated}. Use `full` for the whole set",
         )
     return stated
 

@@ -26,13 +26,13 @@ def command(arguments, as_json, quiet):
     from mlp_cli.errors import CheckFailed
     from mlp_cli.gradient_check import TOLERANCE, check_gradients
     from mlp_cli.model import Model, numbers_are_classes
-    from mlp_cli.training import batch_size
+    from mlp_cli.training import check
 
     console = Console(quiet, as_json)
     precise = config.model_copy(update={"dtype": "float64"})
     dataset = data.load(precise.data, precise.seed, "float64", numbers_are_classes(precise))
-    batch_size(config, len(dataset.train.x))
     model = Model.new(precise, dataset)
+    check(model, dataset)
     console.say(f"Task: {dataset.task.kind} ({dataset.task.reason})")
     for note in dataset.notes:
         console.warn(note)

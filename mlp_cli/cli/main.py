@@ -68,6 +68,7 @@ def mlp():
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    _fill_closed_streams()
     try:
         return _run(arguments)
     except BrokenPipeError:
@@ -88,6 +89,9 @@ def _run(arguments: list[str] | None) -> int:
     except click.exceptions.Abort:
         _complain("Interrupted.")
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        _complain(error.format_message())
+        return 2
     except click.ClickException as error:
         _complain(f"Error: {error.format_message()}")
         if isinstance(error, click.UsageError) and error.ctx is not None:
@@ -126,6 +130,32 @@ def _complain(text: str) -> None:
         sys.stderr.flush()
     except OSError:
         pass
+
+
+def _fill_closed_streams() -> None:
+    """Open what was closed before we began (`mlp ... >&-`): stdout as a pipe that nobody reads, the others as nothing.
+
+    Python leaves None in their place, and the next file to be opened would get their number.
+    """
+    if sys.stdin is None:
+        _move(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is None:
+        reader, writer = os.pipe()
+        _move(writer, 1)
+        if reader != 1:
+            os.close(reader)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        _move(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _move(descriptor: int, number: int) -> None:
+    """Give an open file this number."""
+    if descriptor != number:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
 
 
 def _discard_stdout() -> None:

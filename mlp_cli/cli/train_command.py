@@ -52,15 +52,14 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
     from mlp_cli import data
     from mlp_cli.model import Model, numbers_are_classes
     from mlp_cli.runs.directory import RunDirectory
-    from mlp_cli.training import Listener, Trainer, batch_size, begin, fit
+    from mlp_cli.training import Listener, Trainer, begin, check, fit
     from mlp_cli.training import resume as resume_run
 
     dataset = data.load(config.data, config.seed, config.dtype, numbers_are_classes(config))
     model = Model.new(config, dataset)
-    batch = batch_size(config, len(dataset.train.x))
+    check(model, dataset)
 
-    out_path = None if out is None else out
-    with RunDirectory.create(config.name, out=out_path, resume=resume, force=force, warn=console.warn) as run:
+    with RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn) as run:
         _introduce(console, dataset, model, run)
         options.say_if_compiling(console, config.dtype)
         machine = model.machine(options.thread_count(threads))
@@ -74,7 +73,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
             resume_run(trainer, checkpoint)
             console.say(f"Resuming at step {trainer.progress.step} from {checkpoint.path}")
         run.save_config(config_package.dump(config))
-        console.say(f"{_plural(trainer.machine.training_threads, 'thread')}, {batch} rows a step")
+        console.say(f"{_plural(trainer.machine.training_threads, 'thread')}, {trainer.batch_size} rows a step")
         console.emit(_start_event(config, dataset, model, run, trainer))
         try:
             result = fit(trainer)

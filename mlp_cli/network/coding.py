@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlp_cli.errors import ConfigError
-
 HINGE_LOSSES = ("hinge", "squared_hinge")
 
 
@@ -73,12 +71,13 @@ def code(config, task) -> Coding:
     where = f"network.layers.{len(config.network.layers) - 1}.units"
     if task.kind == "regression":
         if config.loss.class_weights is not None:
-            raise ConfigError("loss.class_weights: the task is a regression, which has no classes; leave it out")
+            raise config.error("loss.class_weights", "the task is a regression, which has no classes; leave it out")
         wanted = len(task.targets)
         if last.units not in (None, wanted):
-            raise ConfigError(
-                f"{where}: expected {wanted}, one for each target ({', '.join(task.targets)}); got {last.units}. "
-                "Leave units out of the last layer, or list more targets in data.target"
+            raise config.error(
+                where,
+                f"expected {wanted}, one for each target ({', '.join(task.targets)}); got {last.units}. "
+                "Leave units out of the last layer, or list more targets in data.target",
             )
         return Coding(outputs=wanted, classes=0)
     classes = len(task.classes)
@@ -86,9 +85,10 @@ def code(config, task) -> Coding:
     allowed = (1, 2) if classes == 2 and separate else (classes,)
     if last.units is not None and last.units not in allowed:
         expected = " or ".join(str(n) for n in allowed)
-        raise ConfigError(
-            f"{where}: expected {expected} for the {classes} classes of {task.targets[0]!r}; got {last.units}. "
-            "Leave units out of the last layer: they follow from the data"
+        raise config.error(
+            where,
+            f"expected {expected} for the {classes} classes of {task.targets[0]!r}; got {last.units}. "
+            "Leave units out of the last layer: they follow from the data",
         )
     units = last.units or allowed[0]
     bipolar = config.data.target_coding == "bipolar" or loss in HINGE_LOSSES
@@ -118,9 +118,9 @@ def class_weights(config, task, targets: np.ndarray) -> np.ndarray | None:
         return len(targets) / (classes * np.maximum(counts, 1))
     unknown = [name for name in stated if str(name) not in task.classes]
     if unknown:
-        raise ConfigError(
-            f"loss.class_weights: {unknown[0]!r} is not a class of {task.targets[0]!r}; "
-            f"the classes are {', '.join(task.classes)}"
+        raise config.error(
+            "loss.class_weights",
+            f"{unknown[0]!r} is not a class of {task.targets[0]!r}; the classes are {', '.join(task.classes)}",
         )
     by_name = {str(name): float(weight) for name, weight in stated.items()}
     return np.array([by_name.get(name, 1.0) for name in task.classes])

@@ -7,14 +7,13 @@ and its place in the network, never on padding or on what was drawn before.
 import numpy as np
 
 from mlp_cli import rng
-from mlp_cli.errors import ConfigError
 from mlp_cli.network.program import Parameter
 
 # Draws for a truncated normal distribution: the chance that 40 in a row lie outside is below 1e-50.
 TRUNCATION_DRAWS = 40
 
 
-def initial_value(parameter: Parameter, number: int, seed: int) -> np.ndarray:
+def initial_value(config, parameter: Parameter, number: int, seed: int) -> np.ndarray:
     """The first value of parameter `number` of the network, float64, in its checkpoint shape.
 
     ConfigError where weights given as numbers do not have that shape.
@@ -29,18 +28,18 @@ def initial_value(parameter: Parameter, number: int, seed: int) -> np.ndarray:
         return np.full(parameter.shape, float(layer.gate_bias))
     given = None if gate else getattr(layer, "weights" if parameter.matrix else "bias", None)
     if given is not None:
-        return _given(parameter, given)
+        return _given(config, parameter, given)
     init = layer.init if parameter.matrix else layer.bias_init
     return draw(init, parameter.shape, parameter.fans, seed, number)
 
 
-def _given(parameter: Parameter, numbers) -> np.ndarray:
+def _given(config, parameter: Parameter, numbers) -> np.ndarray:
     array = np.array(numbers, np.float64)
     if array.shape != parameter.shape:
         key = parameter.name.rsplit(".", 1)[0] + (".weights" if parameter.matrix else ".bias")
-        raise ConfigError(
-            f"network.{key}: expected numbers of shape {parameter.shape}"
-            f"{' (units, inputs)' if parameter.matrix else ''}; got shape {array.shape}"
+        order = " (units, inputs)" if parameter.matrix else ""
+        raise config.error(
+            f"network.{key}", f"expected numbers of shape {parameter.shape}{order}; got shape {array.shape}"
         )
     return array
 

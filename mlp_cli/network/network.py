@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mlp_cli.errors import CheckpointError, ConfigError
+from mlp_cli.errors import CheckpointError
 from mlp_cli.kernels import layout
 from mlp_cli.kernels import losses as loss_kernels
 from mlp_cli.kernels import optimizers as optimizer_kernels
@@ -26,7 +26,7 @@ class Network:
         last = config.network.layers[-1].activation.name
         self.loss_code = loss_kernels.code(last, config.loss.name)
         fused = loss_kernels.is_fused(self.loss_code)
-        arguments = (config.network, features, coding.outputs, config.dtype, fused)
+        arguments = (config, features, coding.outputs, fused)
         self.training_program = build(*arguments, training=True)
         self.program = build(*arguments, training=False)
         self.optimizer_code = kernel_code(config.optimizer, optimizer_kernels.PLAIN_SGD)
@@ -40,7 +40,7 @@ class Network:
     def initialize(self, seed: int) -> None:
         """Give every parameter its first value, and running statistics theirs (mean 0, variance 1)."""
         for number, parameter in enumerate(self.program.parameters):
-            self._put(self.parameters, parameter, initial_value(parameter, number, seed))
+            self._put(self.parameters, parameter, initial_value(self.config, parameter, number, seed))
         for state in self.program.states:
             value = 1.0 if state.name.endswith("running_var") else 0.0
             self.state[state.offset : state.offset + state.units] = value
@@ -121,7 +121,7 @@ def load_initial(network: Network, tensors: dict[str, np.ndarray], source: str) 
     try:
         network.load(tensors, source)
     except CheckpointError as error:
-        raise ConfigError(f"network.initial: {error}") from None
+        raise network.config.error("network.initial", str(error)) from None
 
 
 def describe(program: Program) -> list[dict]:

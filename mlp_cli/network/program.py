@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlp_cli.errors import ConfigError
 from mlp_cli.kernels import layout
 from mlp_cli.kernels.activations import default_options, needs_input
 from mlp_cli.vocab import ACTIVATIONS
@@ -268,18 +267,20 @@ class Placed:
                 written.add(op.source)
 
 
-def build(network, inputs: int, outputs: int, dtype: str, fused: bool, training: bool) -> Program:
-    """Compile `network` (the config's section) for `inputs` features and `outputs` output units.
+def build(config, inputs: int, outputs: int, fused: bool, training: bool) -> Program:
+    """Compile a config's network for `inputs` features and `outputs` output units.
 
     With `fused`, the output layer stops at its pre-activations, which the loss starts from. Without `training`,
-    dropout and noise are left out. Parameters are the same in both.
+    dropout and noise are left out. Parameters are the same in both. ConfigError where widths do not fit.
     """
-    return _Builder(network, inputs, outputs, dtype, fused, training).program
+    return _Builder(config, inputs, outputs, fused, training).program
 
 
 class _Builder:
-    def __init__(self, network, inputs, outputs, dtype, fused, training):
-        self.program = Program(dtype, training)
+    def __init__(self, config, inputs, outputs, fused, training):
+        network = config.network
+        self.config = config
+        self.program = Program(config.dtype, training)
         self.outputs, self.fused, self.training = outputs, fused, training
         self.streams = 0
         buffer = self.program.buffer(inputs)
@@ -346,9 +347,10 @@ class _Builder:
         self.line(name, "residual", columns, columns, "", 0, 0)
         inner = self.inner(layer, source, name)
         if self.program.buffers[inner] != columns:
-            raise ConfigError(
-                f"network.{name}: a residual block adds its input to its result, but {columns} columns come in and "
-                f"{self.program.buffers[inner]} come out; give its last layer units: {columns}"
+            raise self.config.error(
+                f"network.{name}",
+                f"a residual block adds its input to its result, but {columns} columns come in and "
+                f"{self.program.buffers[inner]} come out; give its last layer units: {columns}",
             )
         result = self.program.buffer(columns)
         # the gradient of the inner result is that of the sum
