@@ -81,14 +81,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        code = mlp.main(args=arguments, prog_name="mlp", standalone_mode=False)
+        # not mlp.main, which makes 1 of a closed pipe and an interruption of an EOFError
+        with mlp.make_context("mlp", sys.argv[1:] if arguments is None else list(arguments)) as context:
+            code = mlp.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.exceptions.Abort:
-        _complain("Interrupted.")
-        return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         _complain(error.format_message())
         return 2
