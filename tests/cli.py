@@ -1,0 +1,229 @@
+"""Runs `mlp` as its users do, in this process or in one of its own, and reads back what a run left behind."""
+
+import contextlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+# What differs between two equal runs, and must not be compared.
+TIMES = ("seconds", "samples_per_second")
+
+
+@dataclass
+class Outcome:
+    """What a command did: exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def events(self) -> list[dict]:
+        """The JSON objects on stdout, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Screen(io.TextIOWrapper):
+    """A stream that remembers, and calls `when(text)` before each write."""
+
+    def __init__(self, when=None):
+        super().__init__(io.BytesIO(), encoding="utf-8", newline="", write_through=True)
+        self.when = when
+
+    def write(self, text):
+        if self.when:
+            self.when(text)
+        return super().write(text)
+
+    def text(self) -> str:
+        self.flush()
+        return self.buffer.getvalue().decode()
+
+
+def mlp(*arguments, stdin: bytes = b"", when=None) -> Outcome:
+    """`mlp arguments...` in this process. `when(text)` hears what is about to be written to stderr."""
+    from mlp_cli.cli.main import main
+
+    out, err = Screen(), Screen(when)
+    before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin))
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([str(argument) for argument in arguments])
+    finally:
+        sys.stdin = before
+    return Outcome(code, out.text(), err.text())
+
+
+def good(*arguments, **given) -> Outcome:
+    """`mlp arguments...`, which is expected to succeed."""
+    done = mlp(*arguments, **given)
+    assert done.code == 0, done.err
+    return done
+
+
+def start(*arguments, environment=None, **given) -> subprocess.Popen:
+    """`mlp arguments...` in a process of its own, its output in pipes."""
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | given
+    command = [sys.executable, "-m", "mlp_cli", *map(str, arguments)]
+    return subprocess.Popen(command, env={**os.environ, **(environment or {})}, **given)
+
+
+def finish(process: subprocess.Popen, timeout: float = 60) -> Outcome:
+    """Wait for a process of `start`."""
+    out, err = process.communicate(timeout=timeout)
+    return Outcome(process.returncode, out or "", err or "")
+
+
+def wait_for(path: Path, seconds: float = 30) -> None:
+    """Until a file is there."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def signal_after(path: Path, seconds: float, number=signal.SIGINT):
+    """Send this process a signal, some time after a file has appeared, unless the block has ended by then."""
+    over = threading.Event()
+
+    def send():
+        while not path.exists():
+            if over.wait(0.005):
+                return
+        if not over.wait(seconds):
+            os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def signal_at(text: str, number=signal.SIGINT):
+    """A `when` for `mlp`: the signal arrives when a line that begins like this is about to be written."""
+
+    def look(written):
+        if written.startswith(text):
+            signal.raise_signal(number)
+
+    return look
+
+
+# Runs
+
+
+def epochs(run: Path) -> list[dict]:
+    """The lines of metrics.jsonl."""
+    path = run / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def timeless(records: list[dict]) -> list[dict]:
+    """Lines of metrics.jsonl without their times."""
+    return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
+
+
+def summary(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def checkpoints(run: Path) -> dict[str, bytes]:
+    """The checkpoint files by name, whole."""
+    return {path.name: path.read_bytes() for path in sorted((run / "checkpoints").iterdir())}
+
+
+def result(run: Path) -> tuple[bytes, bytes, list[dict], dict]:
+    """What two equal runs have in common: both final checkpoints, the diary, the metrics."""
+    found = summary(run)
+    last, best = (run / found["checkpoint"][name] for name in ("last", "best"))
+    return last.read_bytes(), best.read_bytes(), timeless(epochs(run)), found["metrics"]
+
+
+def tensors(path: Path) -> dict:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+# Configs and data
+
+
+def write_config(path: Path, **sections) -> Path:
+    """A config file: JSON is YAML."""
+    path.write_text(json.dumps(sections, indent=1))
+    return path
+
+
+def write_csv(path: Path, header: list[str], rows) -> Path:
+    lines = [",".join(header), *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def blobs(path: Path, rows: int = 60, classes=("ash", "beech", "cedar"), features: int = 3, seed: int = 1) -> Path:
+    """A table of points around one centre a class; the class is the last column, `tree`."""
+    chance = random.Random(seed)
+    lines = []
+    for i in range(rows):
+        number = i % len(classes)
+        point = [f"{chance.gauss(number * (1 + j) / 2, 0.8):.4f}" for j in range(features)]
+        lines.append([*point, classes[number]])
+    return write_csv(path, [*(f"x{j}" for j in range(features)), "tree"], lines)
+
+
+def slopes(path: Path, rows: int = 60, targets: int = 1, seed: int = 1) -> Path:
+    """A table of two inputs and noisy linear targets y or y0, y1, ..."""
+    chance = random.Random(seed)
+    names = ["y"] if targets == 1 else [f"y{j}" for j in range(targets)]
+    lines = []
+    for _ in range(rows):
+        a, b = chance.uniform(-1, 1), chance.uniform(-1, 1)
+        found = [100 + 10 * (j + 1) * a - 5 * b + chance.gauss(0, 0.5) for j in range(targets)]
+        lines.append([f"{value:.4f}" for value in (a, b, *found)])
+    return write_csv(path, ["a", "b", *names], lines)
+
+
+def classifier(path: Path, data: Path, **sections) -> Path:
+    """A small classifier of `blobs` with a validation and a test split; `sections` replace its own."""
+    return write_config(
+        path,
+        **{
+            "seed": 3,
+            "data": {"path": str(data), "split": {"validation": 0.2, "test": 0.2}},
+            "network": {"layers": [{"units": 4, "activation": "tanh"}, {"activation": "softmax"}]},
+            "learning_rate": 0.02,
+            "training": {"epochs": 3, "batch_size": 8},
+        }
+        | sections,
+    )
+
+
+def regressor(path: Path, data: Path, **sections) -> Path:
+    """A small regressor of `slopes` with a test split; `sections` replace its own."""
+    return write_config(
+        path,
+        **{
+            "data": {"path": str(data), "target": "y", "split": {"test": 0.25}},
+            "network": {"layers": [{"units": 4, "activation": "tanh"}, {}]},
+            "learning_rate": 0.02,
+            "training": {"epochs": 3, "batch_size": 8},
+        }
+        | sections,
+    )
