@@ -14,7 +14,7 @@ def harmless(text: str) -> str:
 
 
 class Console:
-    """`quiet` leaves only errors; `as_json` keeps stdout for JSON."""
+    """`quiet` leaves only errors on stderr and does not touch the results; `as_json` keeps stdout for JSON."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False):
         self.quiet, self.as_json = quiet, as_json
@@ -40,7 +40,7 @@ class Console:
 
     def result(self, text: str) -> None:
         """The answer, on stdout; under --json it is said there by `emit` instead."""
-        if not self.as_json and not self.quiet:
+        if not self.as_json:
             self._write(sys.stdout, harmless(text) + "\n")
 
     def emit(self, record: dict) -> None:

@@ -7,7 +7,7 @@ import click
 
 OVERRIDE = re.compile(r"^[A-Za-z_][\w.]*=")
 
-quiet = click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+quiet = click.option("--quiet", is_flag=True, help="Only errors on stderr.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 threads = click.option(
     "--threads",

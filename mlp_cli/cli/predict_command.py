@@ -40,7 +40,7 @@ def command(model, data, output, keep, threads, quiet):
         console.warn(note)
     header, lines = predict(network.machine(options.thread_count(threads)), network, batch)
     if output == "-":
-        # not through Console: rows are data, and quiet does not silence them
+        # not through Console: rows are data, with whatever characters they hold
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)
