@@ -6,7 +6,8 @@ import yaml
 
 from mlp_cli.config.yaml_loader import FLOAT
 
-WIDTH = 120
+WIDTH = 110
+LINE_BREAKS = re.compile("[\n\r\x85\u2028\u2029]")
 BLOCKS = {"data", "network", "training", "layers"}  # keys whose value is written over several lines
 
 
@@ -50,4 +51,7 @@ def bare_word(value):
 
 
 def _scalar(value):
-    return Dumper("").represent_data(value)
+    node = Dumper("").represent_data(value)
+    if isinstance(value, str) and LINE_BREAKS.search(value):
+        node.style = '"'  # escaped: in any other style they would be folded to spaces
+    return node

@@ -17,7 +17,7 @@ MAX_DEPTH = 64
 MAX_VALUES = 30_000  # of many more, each one wrong, no report could be made in a second
 MAX_KEYS = 10_000
 MAX_PROBLEMS = 1000
-MAX_DIGITS = 20  # longer integers are floats: Python takes quadratic time to read them
+MAX_DIGITS = 300  # longer integers are floats: Python takes quadratic time to read them
 
 PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
