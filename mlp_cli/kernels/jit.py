@@ -9,17 +9,19 @@ for this process alone.
 import contextlib
 import hashlib
 import os
+import pickle
 import platform
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-import llvmlite
+import llvmlite.binding
 import numba
 import numpy as np
 from numba import types
+from numba.core.caching import IndexDataCacheFile
 
+from mlp_cli.errors import MlpError
 from mlp_cli.kernels.lanes import POINTERS
 from mlp_cli.kernels.layout import BLOCK, JOB, OP, PHASE
 
@@ -62,6 +64,73 @@ if CACHE_FOLDER:
     numba.config.CACHE_DIR = str(CACHE_FOLDER)
 
 
+def _type_folder(dtype: str) -> Path:
+    """Where the kernels of one scalar type for one processor lie: machines may share a home directory."""
+    name = os.environ.get("NUMBA_CPU_NAME") or llvmlite.binding.get_host_cpu_name()
+    features = os.environ.get("NUMBA_CPU_FEATURES") or llvmlite.binding.get_host_cpu_features().flatten()
+    return CACHE_FOLDER / f"{dtype}-{hashlib.sha256(f'{name} {features}'.encode()).hexdigest()[:12]}"
+
+
+class CacheFiles(IndexDataCacheFile):
+    """numba's two cache files of a kernel, each with a digest of itself at its end.
+
+    Left to itself, numba loads damaged machine code, which crashes; gives two files the same name when one process
+    compiles for float32 and another for float64; and distrusts a source that was only touched.
+    """
+
+    def __init__(self, dispatcher, dtype: str):
+        folder = _type_folder(dtype)
+        folder.mkdir(parents=True, exist_ok=True)
+        stamp = _digest(Path(dispatcher.py_func.__code__.co_filename).read_bytes())
+        super().__init__(str(folder), dispatcher._cache._impl.filename_base, stamp)
+
+    def _load_index(self):
+        try:
+            stamp, files = self._read(self._index_path)
+        except OSError:
+            return {}
+        return files if stamp == self._source_stamp else {}
+
+    def _save_index(self, files):
+        self._write(self._index_path, (self._source_stamp, files))
+
+    def _load_data(self, name):
+        return self._read(self._data_path(name))
+
+    def _save_data(self, name, data):
+        self._write(self._data_path(name), data)
+
+    def _read(self, path):
+        """What a file holds. OSError where it is damaged or absent: to numba, a kernel that is not cached."""
+        content = Path(path).read_bytes()
+        if not _ends_in_its_digest(content):
+            raise OSError(f"{path} is damaged")
+        return pickle.loads(content[:-DIGEST_BYTES])
+
+    def _write(self, path, what):
+        content = self._dump(what)
+        with self._open_for_write(path) as file:
+            file.write(content + _digest(content))
+
+
+DIGEST_BYTES = 32
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _ends_in_its_digest(content: bytes) -> bool:
+    return _digest(content[:-DIGEST_BYTES]) == content[-DIGEST_BYTES:]
+
+
+def _is_intact(file: Path) -> bool:
+    try:
+        return _ends_in_its_digest(file.read_bytes())
+    except OSError:
+        return False
+
+
 class Kernel:
     """A numba function that is compiled for one scalar type at a time, when that type is first needed."""
 
@@ -70,6 +139,7 @@ class Kernel:
         self.dispatcher = numba.njit(**options)(function)
         self.signature = signature
         self.entry = entry
+        self.cached = CACHE_FOLDER is not None
 
     def compile(self, dtype: str) -> None:
         """Compile for `dtype`, or take the machine code from the cache."""
@@ -77,10 +147,18 @@ class Kernel:
         result, _, arguments = self.signature.rstrip(")").partition("(")
         kinds = [kind.strip() for kind in arguments.split(",") if kind.strip()]
         signature = _numba_type(result, scalar)(*(_numba_type(kind, scalar) for kind in kinds))
+        if self.cached:
+            self.dispatcher._cache._cache_file = CacheFiles(self.dispatcher, dtype)
         self.dispatcher.disable_compile(False)
         self.dispatcher.compile(signature)
         # a call with other types is converted to these; without this, numba would compile a variant for each
         self.dispatcher.disable_compile()
+
+    def leave_cache(self) -> None:
+        """Compile for this process alone from now on."""
+        if self.cached:
+            self.dispatcher._cache.disable()
+        self.cached = False
 
 
 def _record(dtype: np.dtype):
@@ -134,13 +212,14 @@ def kernel(signature: str, entry: bool = False):
 
 
 def _marker(dtype: str) -> Path:
-    target = os.environ.get("NUMBA_CPU_NAME", "host") + os.environ.get("NUMBA_CPU_FEATURES", "")
-    return CACHE_FOLDER / f"{dtype}-{hashlib.sha256(target.encode()).hexdigest()[:12]}.complete"
+    return _type_folder(dtype) / "complete"
 
 
 def is_cached(dtype: str) -> bool:
-    """Whether all kernels of this scalar type were compiled on this machine before."""
-    return CACHE_FOLDER is not None and _marker(dtype).exists()
+    """Whether all kernels of this scalar type were compiled on this machine before, and lie there undamaged."""
+    if CACHE_FOLDER is None or not _marker(dtype).exists():
+        return False
+    return all(_is_intact(file) for file in _type_folder(dtype).glob("*.nb?"))
 
 
 _ready: set[str] = set()
@@ -154,19 +233,22 @@ def prepare(dtype: str) -> None:
     """
     if dtype in _ready:
         return
-    if is_cached(dtype):
-        try:
-            _compile_all(dtype, [declared for declared in KERNELS if declared.entry])
-        except Exception:  # a damaged or foreign cache file can fail in any way; the sources cannot
-            shutil.rmtree(CACHE_FOLDER, ignore_errors=True)
-            CACHE_FOLDER.mkdir(parents=True, exist_ok=True)
-            _compile_all(dtype, KERNELS)
-    else:
+    cached = is_cached(dtype)
+    try:
+        _compile_all(dtype, [declared for declared in KERNELS if declared.entry or not cached])
+    except MlpError:  # a signal arrived meanwhile
+        raise
+    except Exception:  # a cache that cannot be read or written can fail in any way; the sources cannot
+        if CACHE_FOLDER is None:
+            raise
+        for declared in KERNELS:
+            declared.leave_cache()
         _compile_all(dtype, KERNELS)
-    if CACHE_FOLDER is not None:
-        # a cache that cannot be marked is a cache that is not used: no reason to stop
-        with contextlib.suppress(OSError):
-            _marker(dtype).touch()
+    else:
+        if CACHE_FOLDER is not None:
+            # a cache that cannot be marked is a cache that is not used: no reason to stop
+            with contextlib.suppress(OSError):
+                _marker(dtype).touch()
     _ready.add(dtype)
 
 
