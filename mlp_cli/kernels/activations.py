@@ -170,12 +170,12 @@ _slope_over_rows = intrinsic("n(i,f,f,p,i,p,i,i,i)")(
 
 @kernel("i(p,i)")
 def row_winner(z, units):
-    """The index of the largest of `units` elements, the lowest of equals."""
+    """The index of the largest of `units` elements, the lowest of equals. NaN counts as the largest, as in NumPy."""
     winner = 0
     largest = load(z)
     for j in range(1, units):
         value = load(at(z, j))
-        if value > largest:
+        if value > largest or (math.isnan(value) and not math.isnan(largest)):
             largest = value
             winner = j
     return winner
@@ -200,7 +200,8 @@ def softmax_forward(alpha, y, y_row, z, z_row, rows, units):
         largest = row_maximum(alpha, z_i, units)
         sums = vfull(y, 0.0)
         for j in range(0, units, lanes):
-            shifted = vfma(vload(at(z_i, j)), vfull(y, alpha), vfull(y, -largest))
+            # not fused: the residue of alpha z, which `largest` does not have, would overflow for huge z
+            shifted = vsub(vmul(vfull(y, alpha), vload(at(z_i, j))), vfull(y, largest))
             part = vfirst(math_of.vexp(shifted), units - j, 0.0)
             vstore(at(y_i, j), part)
             sums = vadd(sums, part)
@@ -226,14 +227,16 @@ def softmax_backward(alpha, d, d_row, y, y_row, rows, units):
 
 @kernel("n(p,i,p,i,i,i)")
 def hardmax_forward(y, y_row, z, z_row, rows, units):
-    """1 for the largest unit of a row, the first one of equals, and 0 for the others."""
+    """1 for the largest unit of a row, the first one of equals, and 0 for the others; a NaN stays one."""
     lanes = lanes_of(y)
     for i in range(rows):
         z_i, y_i = at(z, i * z_row), at(y, i * y_row)
         winner = row_winner(z_i, units)
+        # read before y, which may be z, is written
+        largest = load(at(z_i, winner))
         for j in range(0, units, lanes):
             vstore(at(y_i, j), vfull(y, 0.0))
-        store(at(y_i, winner), 1.0)
+        store(at(y_i, winner), largest if math.isnan(largest) else 1.0)
 
 
 @kernel("n(i,f,f,p,i,p,i,i,i)")

@@ -92,10 +92,10 @@ def _huber(e, y, t, delta):
 
 
 def _log_cosh(e, y, t, _):
-    """log cosh r = |r| + log(1 + exp(-2|r|)) - log 2, which does not overflow."""
+    """log cosh r = |r| + softplus(-2|r|) - log 2, which does not overflow."""
     r = y - t
     size = e.abs(r)
-    return size + math_of.log1p(e, math_of.exp(e, -2.0 * size)) - LN_2, math_of.tanh(e, r)
+    return size + math_of.softplus(e, -2.0 * size) - LN_2, math_of.tanh(e, r)
 
 
 def _quantile(e, y, t, q):
@@ -118,7 +118,9 @@ def _poisson_from_log(e, z, t, _):
 
 
 def _clamped_log(e, y):
-    return e.maximum(math_of.log(e, y), LOWEST_LOG)
+    log_y = math_of.log(e, y)
+    # turned so that NaN stays NaN and stops the run
+    return e.where(log_y < LOWEST_LOG, LOWEST_LOG, log_y)
 
 
 def _binary_cross_entropy(e, y, t, _):
@@ -217,7 +219,7 @@ def softmax_cross_entropy_row(alpha, d, z, t, outputs, scale):
     largest = row_maximum(alpha, z, outputs)
     sums, products, targets = vfull(z, 0.0), vfull(z, 0.0), vfull(z, 0.0)
     for j in range(0, outputs, lanes):
-        shifted = vfma(vload(at(z, j)), vfull(z, alpha), vfull(z, -largest))
+        shifted = vsub(vmul(vfull(z, alpha), vload(at(z, j))), vfull(z, largest))
         shifted = vfirst(shifted, outputs - j, 0.0)
         part = vfirst(math_of.vexp(shifted), outputs - j, 0.0)
         t_j = vload(at(t, j))
@@ -254,12 +256,12 @@ def softmax_focal_row(alpha, gamma, d, z, t, outputs, scale):
     zero, one = vfull(z, 0.0), vfull(z, 1.0)
     sums = zero
     for j in range(0, outputs, lanes):
-        shifted = vfma(vload(at(z, j)), vfull(z, alpha), vfull(z, -largest))
+        shifted = vsub(vmul(vfull(z, alpha), vload(at(z, j))), vfull(z, largest))
         sums = vadd(sums, vfirst(math_of.vexp(shifted), outputs - j, 0.0))
     log_total = math_of.vlog(vfull(z, vsum(sums)))
     losses, slopes = zero, zero
     for j in range(0, outputs, lanes):
-        shifted = vfma(vload(at(z, j)), vfull(z, alpha), vfull(z, -largest))
+        shifted = vsub(vmul(vfull(z, alpha), vload(at(z, j))), vfull(z, largest))
         log_p = vfirst(vsub(shifted, log_total), outputs - j, -1.0)
         p = math_of.vexp(log_p)
         t_j = vload(at(t, j))
@@ -270,7 +272,7 @@ def softmax_focal_row(alpha, gamma, d, z, t, outputs, scale):
     total_slope = vfull(z, vsum(slopes))
     factor = vfull(z, scale * alpha)
     for j in range(0, outputs, lanes):
-        shifted = vfma(vload(at(z, j)), vfull(z, alpha), vfull(z, -largest))
+        shifted = vsub(vmul(vfull(z, alpha), vload(at(z, j))), vfull(z, largest))
         p = math_of.vexp(vsub(shifted, log_total))
         slope = vsub(vload(at(d, j)), vmul(p, total_slope))
         vstore(at(d, j), vfirst(vmul(factor, slope), outputs - j, 0.0))
