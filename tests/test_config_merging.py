@@ -88,6 +88,14 @@ def test_a_changed_schedule_replaces_its_mapping(write, first, second, expected)
     assert (rate.schedule, rate.initial, rate.warmup_epochs) == expected
 
 
+def test_an_empty_section_says_nothing_and_null_says_none(write):
+    write("a.yaml", BASE + "training: {epochs: 3, early_stopping: {patience: 4}}")
+    write("b.yaml", "training:\n  # epochs: 5\ndata: {split: null}")
+    config = load(["a.yaml", "b.yaml"])
+    assert (config.training.epochs, config.training.early_stopping.patience, config.data.split) == (3, 4, None)
+    assert load(["a.yaml"], ["training.early_stopping=null"]).training.early_stopping is None
+
+
 def test_overrides_reach_into_lists_and_bare_words(write):
     write("a.yaml", BASE + "optimizer: sgd\nlearning_rate: 0.1")
     overrides = ["network.layers.0.units=64", "optimizer.momentum=0.9", "learning_rate.warmup_epochs=1e-1"]
@@ -142,7 +150,6 @@ def test_mistakes_point_at_the_override(write):
         "loss.name=mse2",
         "a..b=1",
         "a." + "9" * 5000 + "=1",
-        "optimizer=[1",
         "data.decimal=010",
         "training={epochs: 2, epochs: 3}",
     ) == [
@@ -159,11 +166,16 @@ def test_mistakes_point_at_the_override(write):
         "override 'a..b=1': expected KEY=VALUE with a key such as training.epochs",
         f"override 'a.{'9' * 75}...' a: unknown key; a config has seed, dtype, data, network, loss, optimizer, "
         "learning_rate, regularization, training",
-        "override 'optimizer=[1': not valid YAML: did not find expected ',' or ']' (while parsing a flow sequence)",
         "override 'data.decimal=010' data.decimal: 010 is octal for some readers: write 10, or '010' in quotes if "
         "it is text",
         "override 'training={epochs: 2, epochs: 3}' training.epochs: duplicate key",
     ]
+
+
+def test_an_override_that_is_no_yaml(write):
+    write("a.yaml")
+    (line,) = problems(["a.yaml"], "optimizer=[1")
+    assert line.startswith("override 'optimizer=[1': not valid YAML: ")
 
 
 def test_a_mistake_keeps_the_place_of_the_file_that_made_it(write):

@@ -236,11 +236,15 @@ def test_mistakes_in_data(problems, data, expected):
 
 
 def test_a_key_of_another_section_is_recognised(problems):
-    text = VALID + "training: {weight_decay: 0.1, dropout: 0.2, momentum: 3}"
+    text = VALID + "training: {weight_decay: 0.1, dropout: 0.2, momentum: 3, patience: 5}\nlr: 1\nepoch: 3"
     assert [line.split(". ")[-1] for line in problems(text)] == [
         "Did you mean regularization.weight_decay?",
         "Did you mean network.input.dropout?",
         "Did you mean optimizer.momentum?",
+        "Did you mean training.early_stopping.patience?",
+        "c.yaml:4:1 lr: unknown key; a config has seed, dtype, data, network, loss, optimizer, learning_rate, "
+        "regularization, training",
+        "Did you mean training.epochs?",
     ]
 
 
@@ -329,3 +333,8 @@ def test_mistakes_in_a_resolved_config_have_no_place(tmp_path):
     ]
     with pytest.raises(ConfigError, match="expected a mapping; got an empty list"):
         from_resolved([])
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        from_resolved({"network": deep})

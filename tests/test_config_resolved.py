@@ -1,6 +1,7 @@
 """Defaults, and the resolved form: every default written out, and read back to an equal config."""
 
 import copy
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -412,6 +413,7 @@ def test_the_resolved_form_reads_back_to_an_equal_config(tmp_path_factory, writt
     untouched = copy.deepcopy(resolved)
     again = from_resolved(resolved)
     assert resolved == untouched
+    assert from_resolved(json.loads(json.dumps(resolved))) == config
     assert again == config
     assert again.resolved() == resolved
     path.write_text(dump(config))

@@ -40,7 +40,10 @@ def from_resolved(values):
     """The Config of a dict that `Config.resolved` made. Raises ConfigError, without places, if it is none."""
     if not isinstance(values, dict):
         raise ConfigError(f"expected a mapping; got {show(values)}")
-    return _validate(copy.deepcopy(values), None, [])
+    try:
+        return _validate(copy.deepcopy(values), None, [])
+    except RecursionError:
+        raise ConfigError("the config is nested too deeply") from None
 
 
 def _read_files(paths, problems):

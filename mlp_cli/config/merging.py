@@ -23,6 +23,8 @@ def merge(old, new, place=places.ROOT):
         old, new = _named(old, family), _named(new, family)
         if _changes_word(old, new, family):
             return new
+    if new.value is None and old.is_mapping and places.is_section(place):
+        return old
     if not (old.is_mapping and new.is_mapping):
         return new
     merged = dict(old.value)

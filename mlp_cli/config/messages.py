@@ -1,11 +1,12 @@
 """Pydantic's findings as sentences: where, what was expected, what was found, what was probably meant."""
 
 from functools import cache
+from itertools import takewhile
 
 from mlp_cli.config import places
 from mlp_cli.config.leaves import REFUSED, did_you_mean, nearest, show
 from mlp_cli.config.named import NAMING_KEYS, is_tag
-from mlp_cli.config.tree import Problem, shown_key
+from mlp_cli.config.tree import Problem, dotted, shown_key
 
 
 def problem_of(error, plain):
@@ -47,7 +48,7 @@ def _unknown_key(location, path, plain):
     if family is None:
         keys = list(model.model_fields)
         owner = path[-2] if len(path) > 1 else "a config"
-        return f"unknown key; {owner} has {', '.join(keys)}{_hint(path, keys)}"
+        return f"unknown key; {owner} has {', '.join(keys)}{_hint(path, keys, alike_elsewhere=True)}"
     word = _word(path[:-1], family, plain)
     options = [name for name in model.model_fields if name != family.key]
     message = (
@@ -56,15 +57,25 @@ def _unknown_key(location, path, plain):
     others = [name for name, other in family.words.items() if key in other.model_fields]
     if others:
         return f"{message}; {_listed(others)} {'have' if len(others) > 1 else 'has'} {key}"
-    return message + _hint(path, options)
+    return message + _hint(path, options, alike_elsewhere=False)
 
 
-def _hint(path, keys):
-    """` Did you mean ...?`: a key of the same name elsewhere, or the one here that is spelt most alike."""
-    elsewhere = _keys_by_name().get(path[-1])
-    if elsewhere is None:
-        return did_you_mean(path[-1], keys)
-    return f". Did you mean {elsewhere}{'' if '.' in elsewhere else ' at the top level'}?"
+def _hint(path, keys, alike_elsewhere):
+    """` Did you mean ...?`: a key of that very name elsewhere, else the most alike here, else, if wanted, elsewhere."""
+    elsewhere, key = _keys_by_name(), path[-1]
+    if key not in elsewhere:
+        if hint := did_you_mean(key, keys):
+            return hint
+        key = nearest(key, elsewhere) if alike_elsewhere else None
+    if key is None:
+        return ""
+    closest = max(elsewhere[key], key=lambda other: _shared(path, other))
+    return f". Did you mean {dotted(closest)}{'' if len(closest) > 1 else ' at the top level'}?"
+
+
+def _shared(path, other):
+    """How many keys two paths have in common from the top."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(path, other, strict=False))))
 
 
 def _listed(words):
@@ -84,7 +95,7 @@ def _word(path, family, plain):
 
 @cache
 def _keys_by_name():
-    """{last key: the shortest dotted key of the schema that ends in it}, elements of lists left out."""
+    """{last key: every path of the schema that ends in it, the shortest first}, elements of lists left out."""
     found = {}
     level = [((), places.ROOT)]
     while level:
@@ -93,7 +104,7 @@ def _keys_by_name():
             for model in places.models(place):
                 for key in model.model_fields:
                     if key not in NAMING_KEYS:
-                        found.setdefault(key, ".".join((*path, key)))
+                        found.setdefault(key, []).append((*path, key))
                     below.append(((*path, key), places.descend(place, key)))
         level = below
     return found

@@ -54,6 +54,11 @@ def models(place):
     return [kind for kind, _ in place if is_model(kind)]
 
 
+def is_section(place):
+    """Whether a mapping without a word stands there, of which null is an empty one."""
+    return bool(models(place)) and family(place) is None and not any(kind is type(None) for kind, _ in place)
+
+
 def all_models():
     """Every mapping of the schema, from the top down."""
     found, waiting = [], [Config]
