@@ -55,7 +55,7 @@ class Listener:
     """What the caller wants to hear; each is called in the main thread."""
 
     epoch: Callable[[dict], None] = lambda record: None
-    moving: Callable[[int, int, int, float, float], None] = lambda epoch, step, steps, rate, loss: None
+    moving: Callable[[int, int, int, int, float], None] = lambda epoch, step, steps, samples, loss: None
     warn: Callable[[str], None] = lambda message: None
     saved: Callable[[str], None] = lambda path: None
 
@@ -150,11 +150,7 @@ class Trainer:
         """
         first = self.progress.epoch_step
         rates, coefficients = self.coefficients(count)
-
-        def look() -> None:
-            self.look(rates, first)
-
-        outcome = self.machine.train(order, self.progress.epoch + 1, coefficients, first, look)
+        outcome = self.machine.train(order, self.progress.epoch + 1, coefficients, first, self.look)
         done = outcome.next_step - first
         if done:
             self.progress.last_rate = float(rates[done - 1])
@@ -163,13 +159,11 @@ class Trainer:
         self.progress.epoch_step += good
         return good, outcome.finite
 
-    def look(self, rates: np.ndarray, first: int) -> None:
+    def look(self) -> None:
         """While the machine works: move the bar, mind the clock."""
-        done = self.machine.progress
-        place = min(max(done - first - 1, 0), len(rates) - 1)
-        seen = max(self.machine.totals[layout.TOTAL_ROWS], 1.0)
-        loss = self.machine.totals[layout.TOTAL_LOSS] / seen
-        self.listener.moving(self.progress.epoch + 1, done, self.steps_per_epoch, rates[place], loss)
+        samples = int(self.machine.totals[layout.TOTAL_ROWS])
+        loss = self.machine.totals[layout.TOTAL_LOSS] / max(samples, 1)
+        self.listener.moving(self.progress.epoch + 1, self.machine.progress, self.steps_per_epoch, samples, loss)
         if self.time_is_over() or self.save_is_due(None, 0):
             self.machine.stop()
 
@@ -244,7 +238,8 @@ class Trainer:
         meta["fingerprint"] = self.dataset.fingerprint
         tensors |= self.model.network.optimizer_tensors()
         tensors[TOTALS] = self.machine.totals.copy()
-        if self.best is not None and self.progress.best_epoch != self.progress.epoch:
+        if self.best is not None and (self.progress.best_epoch != self.progress.epoch or self.progress.epoch_step):
+            # the best epoch lies behind: the checkpoint must be enough by itself to come back to it
             tensors |= {f"{BEST}{name}": value for name, value in self.best.items()}
         return meta, tensors
 
@@ -286,7 +281,7 @@ class Trainer:
             self.plateau.restore(self.progress.plateau)
         self.best = None
         if self.keeps_best and self.progress.best_epoch is not None:
-            prefix = BEST if self.progress.best_epoch != self.progress.epoch else ""
+            prefix = BEST if any(name.startswith(BEST) for name in tensors) else ""
             self.best = {name: tensors[f"{prefix}{name}"] for name in network.tensors()}
         self.machine.prepare_training(self.rows, self.batch_size)
         self.machine.totals[:] = tensors[TOTALS]

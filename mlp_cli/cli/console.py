@@ -26,7 +26,11 @@ class Console:
 
     @property
     def has_colour(self) -> bool:
-        return self.is_terminal and "NO_COLOR" not in os.environ
+        return self.is_terminal and not os.environ.get("NO_COLOR")
+
+    @property
+    def has_bars(self) -> bool:
+        return self.has_colour and not self.quiet
 
     def say(self, text: str = "") -> None:
         """Progress, on stderr."""

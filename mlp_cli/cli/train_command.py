@@ -1,5 +1,6 @@
 """`mlp train`: read config and data, show what will happen, train, show what came out."""
 
+import math
 import time
 
 import click
@@ -63,9 +64,11 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
         _introduce(console, dataset, model, run)
         options.say_if_compiling(console, config.dtype)
         machine = model.machine(options.thread_count(threads))
-        progress = _Bar(console, config)
+        progress = _Bar(console)
         listener = Listener(epoch=progress.epoch, moving=progress.moving, warn=progress.warn)
         trainer = Trainer(model, dataset, machine, run, listener, interrupts)
+        if trainer.total_steps is not None:
+            progress.epochs = trainer.total_steps / trainer.steps_per_epoch
         checkpoint = run.newest_valid(console.warn) if resume else None
         if checkpoint is None:
             begin(trainer)
@@ -157,34 +160,25 @@ def _conclude(console, model, run, result):
 class _Bar:
     """The live bar on a terminal, a plain line an epoch elsewhere, an event an epoch under --json."""
 
-    def __init__(self, console, config):
+    def __init__(self, console):
         self.console = console
-        self.epochs = config.training.epochs
+        self.epochs = None  # how many the run takes, the last one perhaps in part; None where only time bounds it
         self.bar = None
-        self.began = time.monotonic()
+        self.judged = ""  # the main metric of the epoch before
+        self.speed = Speed()
 
-    def moving(self, epoch, done, steps, rate, loss):
+    def moving(self, epoch, done, steps, samples, loss):
         """Within an epoch: the bar counts epochs in fractions."""
-        if not self.console.is_terminal or self.console.quiet:
-            return
-        bar = self._bar()
-        bar.n = epoch - 1 + done / steps
-        bar.set_description_str(f"epoch {epoch}", refresh=False)
-        bar.set_postfix_str(f"loss {metric(loss)}, rate {rate:.3g}", refresh=False)
-        bar.refresh()
+        if self.console.has_bars:
+            speed = self.speed.of(epoch, samples)
+            self._show(epoch, epoch - 1 + done / steps, loss, speed)
 
     def epoch(self, record):
         """At an epoch's end."""
         self.console.emit({"event": "epoch", **record})
-        if self.console.quiet:
-            return
-        if self.console.is_terminal:
-            bar = self._bar()
-            bar.n = record["epoch"]
-            bar.set_description_str(f"epoch {record['epoch']}", refresh=False)
-            bar.set_postfix_str(f"{_short(record)}, {record['samples_per_second']:,.0f} samples/s", refresh=False)
-            # tqdm itself refreshes no more than ten times a second
-            bar.update(0)
+        if self.console.has_bars:
+            self.judged = _main_metric(record)
+            self._show(record["epoch"], record["epoch"], record["train"]["loss"], record["samples_per_second"])
         else:
             self.console.say(
                 f"epoch {record['epoch']}  {_short(record)}  rate {record['learning_rate']:.3g}  "
@@ -197,20 +191,48 @@ class _Bar:
 
     def close(self):
         if self.bar is not None:
+            self.bar.refresh()
             self.bar.close()
             self.bar = None
 
-    def _bar(self):
+    def _show(self, epoch, place, loss, speed):
         if self.bar is None:
             from tqdm import tqdm
 
+            # without `initial` a resumed run would seem to have done all its epochs in a second
             self.bar = tqdm(
                 total=self.epochs,
-                unit="epoch",
-                bar_format="{desc} {bar} {n:.1f}/{total_fmt} [{elapsed}<{remaining}] {postfix}",
+                initial=place,
+                bar_format="{desc} " + ("|{bar}| {elapsed}<{remaining}" if self.epochs else "{elapsed}") + "{postfix}",
                 dynamic_ncols=True,
             )
-        return self.bar
+        self.bar.n = min(place, self.epochs or place)
+        of = f"/{math.ceil(self.epochs)}" if self.epochs else ""
+        self.bar.set_description_str(f"epoch {epoch}{of}", refresh=False)
+        parts = [f"loss {loss:.3g}", self.judged, f"{speed:,.0f} samples/s" if speed else ""]
+        self.bar.set_postfix_str(", ".join(part for part in parts if part), refresh=False)
+        # tqdm itself refreshes no more than ten times a second
+        self.bar.update(0)
+
+
+class Speed:
+    """Samples a second within an epoch, from how many of it were met when."""
+
+    def __init__(self):
+        self.epoch = None
+
+    def of(self, epoch, samples):
+        now = time.monotonic()
+        if epoch != self.epoch or samples < self.first:
+            self.epoch, self.began, self.first = epoch, now, samples
+        return (samples - self.first) / (now - self.began) if now > self.began else 0.0
+
+
+def _main_metric(record):
+    """The validation rows' accuracy or error, or that of the training rows where there are none."""
+    name, found = ("val ", record["validation"]) if "validation" in record else ("", record["train"])
+    shown = next((metric for metric in SHORT_METRICS[1:] if metric in found), "loss")
+    return f"{name}{shown} {found[shown]:.3g}"
 
 
 def _short(record):
