@@ -92,10 +92,8 @@ def orthogonal(shape: tuple[int, ...], seed: int, number: int) -> np.ndarray:
 
     Saxe, McClelland & Ganguli 2014. LAPACK's result would depend on the processor.
     """
-    if len(shape) == 1:
-        shape = (1, *shape)
-    rows, columns = shape
-    numbers = rng.normal(seed, "init", rows * columns, substream=number).reshape(shape)
+    rows, columns = shape if len(shape) == 2 else (1, *shape)
+    numbers = rng.normal(seed, "init", rows * columns, substream=number).reshape(rows, columns)
     vectors = numbers if rows <= columns else np.ascontiguousarray(numbers.T)
     for i in range(len(vectors)):
         for _ in range(2):
@@ -104,4 +102,4 @@ def orthogonal(shape: tuple[int, ...], seed: int, number: int) -> np.ndarray:
                 vectors[i] -= np.sum(overlap[:, None] * vectors[:i], axis=0)
         vectors[i] /= np.sqrt(np.sum(vectors[i] * vectors[i]))
     result = vectors if rows <= columns else np.ascontiguousarray(vectors.T)
-    return result[0] if len(shape) == 2 and rows == 1 and result.shape[0] == 1 else result
+    return result.reshape(shape)
