@@ -175,11 +175,15 @@ def max_norm_task(job, blocks, parameters, task, tasks):
 
 @kernel("n(job,p,rows,i,i,i)")
 def account(job, base, rows, first_draw, n, step):
-    """Add a chunk's losses and right answers to the epoch's sums, in the order of its rows."""
+    """Add a chunk's losses, by blocks of ROW_BLOCK rows, and right answers to the epoch's sums, in order of rows."""
+    # by blocks of rows, since the length of a chunk depends on the number of threads
     loss = 0.0
-    for i in range(n):
-        loss += double_at(job.row_losses, i)
-    add_double_at(job.totals, TOTAL_LOSS, loss)
+    for k in range(0, n, ROW_BLOCK):
+        part = 0.0
+        for i in range(k, min(k + ROW_BLOCK, n)):
+            part += double_at(job.row_losses, i)
+        add_double_at(job.totals, TOTAL_LOSS, part)
+        loss += part
     add_double_at(job.totals, TOTAL_ROWS, n)
     if not math.isfinite(loss):
         atomic_store(job.control, STATUS, NOT_FINITE)

@@ -21,10 +21,9 @@ NO_GRADIENT, STORE, ACCUMULATE = -1, 0, 1
 # A training step is a list of phases with a barrier after each.
 ROWS, STATISTICS_FORWARD, STATISTICS_BACKWARD, GRADIENT, NORM, UPDATE, MAX_NORM = range(7)
 
-# Rows that one trip over the ops takes at a time, and the rows of one chain of a gradient's sums.
+# Rows that one trip over the ops takes at a time, and the rows of one chain of a gradient's or a loss's sums.
+# Batches go through the workspace in chunks of whole blocks.
 ROW_BLOCK = 128
-# A batch larger than this goes through the workspace in chunks; its gradient is gathered over them.
-CHUNK_ROWS = 1024
 # Elements of one partial sum of squares of the gradient's norm.
 NORM_BLOCK = 1024
 
