@@ -13,7 +13,7 @@ OTHERS = {
     "benchmarks/": "programs that measure, each printing both sides of a comparison",
     "configs/": "configs to run and to learn from: lectures/ and published/ results",
     "data/": "small data sets, with origin and licence in docs/data.md",
-    "docs/": "config.md (generated reference), data.md",
+    "docs/": "config.md (generated reference), runs.md (files, metrics, definitions), data.md",
     "scripts/": "make_data.py, readme_tree.py",
     "tests/": "reference/ is the slow NumPy twin; test files are named after what they test",
 }
