@@ -46,7 +46,6 @@ class Progress:
     plateau: dict | None = None
     rate_scale: float = 1.0
     rollbacks: int = 0
-    stopped_early: bool = False
     last_rate: float | None = None
 
 
@@ -117,8 +116,9 @@ class Trainer:
             return f"all {training.epochs} epochs are done"
         if training.max_steps is not None and progress.step >= training.max_steps:
             return f"all {training.max_steps} steps are done"
-        if progress.stopped_early:
-            return f"no improvement of {self.watched} in {training.early_stopping.patience} epochs"
+        stopping = training.early_stopping
+        if stopping and progress.epochs_without_improvement >= stopping.patience:
+            return f"no improvement of {self.watched} in {stopping.patience} epochs"
         if self.out_of_time:
             return f"training.max_time ({training.max_time:g} s) is over"
         return None
@@ -209,12 +209,10 @@ class Trainer:
         """Early stopping, the best epoch and the plateau all look at an epoch's metrics."""
         progress, stopping = self.progress, self.config.training.early_stopping
         if self.plateau:
-            self.plateau.update(found[self.config.learning_rate.metric])
+            # a metric that is not defined on these rows (one class among them) is no improvement
+            self.plateau.update(found.get(self.config.learning_rate.metric, math.nan))
             progress.plateau = self.plateau.state()
-        score = found.get(self.watched)
-        if score is None:
-            # the metric is not defined on these rows (one class among them): no improvement
-            score = math.nan
+        score = found.get(self.watched, math.nan)
         if self.keeps_best and metrics.better(self.watched, score, progress.best_score):
             self.best = self.model.network.tensors()
         min_delta = stopping.min_delta if stopping else 0.0
@@ -226,8 +224,6 @@ class Trainer:
         if metrics.better(self.watched, score, progress.best_score):
             progress.best_score = score
             progress.best_epoch = progress.epoch if self.keeps_best else None
-        if stopping and progress.epochs_without_improvement >= stopping.patience:
-            progress.stopped_early = True
 
     # --- checkpoints ----------------------------------------------------------------------------------------
 
@@ -452,8 +448,8 @@ def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
             f"{source}: the run was begun with another config ({'; '.join(changes)}); undo the change, "
             "or start afresh in another directory or with --force"
         )
-    _warn_of_new_total(trainer, meta["config"])
     trainer.restore(meta, checkpoint.tensors, source)
+    _warn_of_new_total(trainer, meta["config"])
     trainer.snapshot = (meta, checkpoint.tensors)
     trainer.saved_step = trainer.progress.step
     kept = trainer.run.history.truncate_after(trainer.progress.epoch)
