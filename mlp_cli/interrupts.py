@@ -14,11 +14,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Interrupts:
-    """A context in which signals are noted in `received` and passed to `stop`, once that is set."""
+    """A context in which signals are noted in `received` and passed to `stop`, while that is set.
+
+    Otherwise they end the run at once with the sentence `so_far`.
+    """
 
     def __init__(self):
         self.received: signal.Signals | None = None
         self.stop = None
+        self.so_far = "nothing was trained yet"
         self._before: dict = {}
 
     def __enter__(self) -> "Interrupts":
@@ -39,7 +43,7 @@ class Interrupts:
             os._exit(Interrupted.exit_code)
         self.received = signal.Signals(number)
         if self.stop is None:
-            raise self.error("nothing was trained yet")
+            raise self.error(self.so_far)
         self.stop()
 
     def error(self, what: str) -> MlpError:

@@ -93,13 +93,16 @@ class Trainer:
         self.best: dict[str, np.ndarray] | None = None
         self.began = self.saved_at = time.monotonic()
         self.saved_step = -1
+        self.saved_best: int | None = None
         self.out_of_time = False
         self.snapshot: tuple[dict, dict] | None = None
+        self.trouble: str | None = None
         self.plateau = None
         schedule = self.config.learning_rate
         if schedule.schedule == "plateau":
             higher = metrics.HIGHER_IS_BETTER[schedule.metric.partition(".")[0]]
             self.plateau = Plateau(schedule.factor, schedule.patience, higher)
+            self.progress.plateau = self.plateau.state()
         self.model.network.start_optimizer()
 
     # --- what the run is ------------------------------------------------------------------------------------
@@ -146,7 +149,7 @@ class Trainer:
     def run_steps(self, order: np.ndarray, count: int) -> tuple[int, bool]:
         """Do `count` steps of the epoch whose draws are `order`, or as many as there is time for.
 
-        (Steps done, whether all losses were finite.)
+        (Steps done, whether all losses and the weights in the end were finite.)
         """
         first = self.progress.epoch_step
         rates, coefficients = self.coefficients(count)
@@ -154,10 +157,13 @@ class Trainer:
         done = outcome.next_step - first
         if done:
             self.progress.last_rate = float(rates[done - 1])
-        good = done if outcome.finite else done - 1
+        self.trouble = None if outcome.finite else "the loss is not finite"
+        if outcome.finite and not np.isfinite(self.model.network.parameters).all():
+            self.trouble = "a weight is not finite"
+        good = max(done - 1, 0) if self.trouble else done
         self.progress.step += good
         self.progress.epoch_step += good
-        return good, outcome.finite
+        return good, self.trouble is None
 
     def look(self) -> None:
         """While the machine works: move the bar, mind the clock."""
@@ -256,6 +262,9 @@ class Trainer:
         self.saved_step = self.progress.step
         self.listener.saved(str(path))
         self.run.prune(self.config.training.checkpoint.keep)
+        if self.best is not None and self.saved_best != self.progress.best_epoch:
+            # whoever looks at a run that is not over finds its best epoch so far
+            self.save_result()
 
     def save_result(self) -> None:
         """Write the best checkpoint: the best epoch's parameters, or the last ones."""
@@ -263,6 +272,7 @@ class Trainer:
         if self.best is not None:
             tensors = {name: value for name, value in tensors.items() if not name.startswith(BEST)} | self.best
         self.run.save_best(tensors, meta)
+        self.saved_best = self.progress.best_epoch
 
     def restore(self, meta: dict, tensors: dict[str, np.ndarray], source: str) -> None:
         """Go on from a checkpoint's state."""
@@ -273,7 +283,7 @@ class Trainer:
             self.progress = Progress(**meta["position"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{source}: its position does not hold together ({error})") from None
-        if self.plateau and self.progress.plateau:
+        if self.plateau:
             self.plateau.restore(self.progress.plateau)
         self.best = None
         if self.keeps_best and self.progress.best_epoch is not None:
@@ -283,10 +293,10 @@ class Trainer:
         self.machine.totals[:] = tensors[TOTALS]
 
     def diverged(self) -> None:
-        """The loss is not finite: stop, or go back to the last checkpoint and halve the rate."""
+        """The loss or a weight is not finite: stop, or go back to the last checkpoint and halve the rate."""
         progress, training = self.progress, self.config.training
         where = (
-            f"the loss is not finite in epoch {progress.epoch + 1}, step {progress.step + 1}, "
+            f"{self.trouble} in epoch {progress.epoch + 1}, step {progress.step + 1}, "
             f"at learning rate {progress.last_rate:g}"
         )
         if training.on_divergence != "rollback":
@@ -346,12 +356,14 @@ def fit(trainer: Trainer) -> Result:
         return finish(trainer, reason)
     except (Halted, _Signalled):
         trainer.save()
+        trainer.save_result()
         raise trainer.interrupts.error(
             f"saved at step {trainer.progress.step}, in epoch {trainer.progress.epoch + 1}; "
             f"go on with: mlp train {trainer.run.config_path} --out {trainer.run.path} --resume"
         ) from None
     finally:
         trainer.interrupts.stop = None
+        trainer.interrupts.so_far = "the run is trained and saved; with --resume it is summed up again"
 
 
 class _Signalled(Exception):
