@@ -200,13 +200,13 @@ def slopes(path: Path, rows: int = 60, targets: int = 1, seed: int = 1) -> Path:
     return write_csv(path, ["a", "b", *names], lines)
 
 
-def classifier(path: Path, data: Path, **sections) -> Path:
+def classifier(path: Path, table: Path, /, **sections) -> Path:
     """A small classifier of `blobs` with a validation and a test split; `sections` replace its own."""
     return write_config(
         path,
         **{
             "seed": 3,
-            "data": {"path": str(data), "split": {"validation": 0.2, "test": 0.2}},
+            "data": {"path": str(table), "split": {"validation": 0.2, "test": 0.2}},
             "network": {"layers": [{"units": 4, "activation": "tanh"}, {"activation": "softmax"}]},
             "learning_rate": 0.02,
             "training": {"epochs": 3, "batch_size": 8},
@@ -215,12 +215,12 @@ def classifier(path: Path, data: Path, **sections) -> Path:
     )
 
 
-def regressor(path: Path, data: Path, **sections) -> Path:
+def regressor(path: Path, table: Path, /, **sections) -> Path:
     """A small regressor of `slopes` with a test split; `sections` replace its own."""
     return write_config(
         path,
         **{
-            "data": {"path": str(data), "target": "y", "split": {"test": 0.25}},
+            "data": {"path": str(table), "target": "y", "split": {"test": 0.25}},
             "network": {"layers": [{"units": 4, "activation": "tanh"}, {}]},
             "learning_rate": 0.02,
             "training": {"epochs": 3, "batch_size": 8},

@@ -117,9 +117,7 @@ def test_a_directory_of_somebody_else_is_refused(trees, tmp_path, flags):
     (out / "chapter1.tex").write_text("It was a dark and stormy night")
     done = mlp("train", trees, "--out", out, *flags)
     assert done.code == 2
-    assert done.err == (
-        f"{out}: is not empty and holds no run of mlp; choose a new or an empty directory with --out\n"
-    )
+    assert done.err == (f"{out}: is not empty and holds no run of mlp; choose a new or an empty directory with --out\n")
     assert folders(out) == ["chapter1.tex"]
 
 
