@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 HINGE_LOSSES = ("hinge", "squared_hinge")
+# Above which pre-activation the output is above 1/2; a softmax has no single unit.
+FUSED_MIDDLE = {"sigmoid": 0.0, "exponential": -0.6931471805599453, "softmax": 0.0}
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,14 @@ def code(config, task) -> Coding:
     units = last.units or allowed[0]
     bipolar = config.data.target_coding == "bipolar" or loss in HINGE_LOSSES
     low, high = (-1.0, 1.0) if bipolar else (0.0, 1.0)
-    fused_sigmoid = activation == "sigmoid" and loss in ("binary_cross_entropy", "focal")
     return Coding(
         outputs=units,
         classes=classes,
         single=units == 1,
         low=low,
         high=high,
-        # a fused loss sees pre-activations: sigmoid(z) is above 1/2 where z is above 0
-        middle=0.0 if fused_sigmoid else (low + high) / 2,
+        # a fused loss sees pre-activations
+        middle=FUSED_MIDDLE[activation] if (activation, loss) in FUSED else (low + high) / 2,
         smoothing=getattr(config.loss, "label_smoothing", 0.0),
         softmax=activation == "softmax",
     )
