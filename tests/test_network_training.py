@@ -193,7 +193,7 @@ def test_a_random_net_agrees_with_the_twin_step_by_step(seed):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("optimizer", ["sgd", {"name": "adam", "clip_norm": 0.1}], ids=named)
 def test_batches_that_pass_through_the_workspace_in_chunks(optimizer, dtype):
-    """A batch beyond 1024 rows gathers its gradient over several trips; dropout and weights go on counting."""
+    """A batch larger than the workspace gathers its gradient over several trips; dropout and weights go on counting."""
     layers = [{"units": 20, "activation": "tanh", "dropout": 0.2}, {"kind": "layer_norm"}, {"activation": "softmax"}]
     rows = examples(2700, 6, 4, "cross_entropy", weighted=True)
     config = configure(layers, "cross_entropy", optimizer=optimizer, dtype=dtype, rate=0.01)
@@ -221,7 +221,7 @@ def test_totals_of_classes(outputs):
         rows = examples_of_classes.rows("float64")
         rows.metric_weights = np.random.default_rng(5).uniform(0.5, 2.0, 500)
         pair.machine.prepare_training(rows, 64)
-        pair.machine.train(pair.order, 1, np.zeros((8, 10)), 0)
+        pair.train(0, 8)
         predicted = pair.coding.predicted(pair.outputs())
         totals, w = pair.machine.totals, rows.metric_weights
     right = predicted == rows.classes
@@ -241,7 +241,7 @@ def test_totals_of_numbers(activation, loss):
         rows = made.rows("float64")
         rows.metric_weights = made.w
         pair.machine.prepare_training(rows, 64)
-        pair.machine.train(pair.order, 1, np.zeros((5, 10)), 0)
+        pair.train(0, 5)
         error = pair.outputs() - made.values
         per_target = pair.machine.totals[layout.TOTALS_HEAD :].reshape(2, layout.TARGET_TOTALS)
     expected = [error**2, np.abs(error), made.values, made.values**2]
