@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlp_cli.vocab import FUSED
+
 HINGE_LOSSES = ("hinge", "squared_hinge")
 # Above which pre-activation the output is above 1/2; a softmax has no single unit.
 FUSED_MIDDLE = {"sigmoid": 0.0, "exponential": -0.6931471805599453, "softmax": 0.0}
