@@ -115,10 +115,11 @@ class Trainer:
     def limit(self) -> str | None:
         """Why the run is over, or None."""
         training, progress = self.config.training, self.progress
-        if training.epochs is not None and progress.epoch >= training.epochs:
-            return f"all {training.epochs} epochs are done"
+        # first the steps: they may end an epoch before its time, and it counts nevertheless
         if training.max_steps is not None and progress.step >= training.max_steps:
             return f"all {training.max_steps} steps are done"
+        if training.epochs is not None and progress.epoch >= training.epochs:
+            return f"all {training.epochs} epochs are done"
         stopping = training.early_stopping
         if stopping and progress.epochs_without_improvement >= stopping.patience:
             return f"no improvement of {self.watched} in {stopping.patience} epochs"
