@@ -159,3 +159,20 @@ def test_a_folder_that_cannot_be_synced_is_no_fault(tmp_path, monkeypatch):
 )
 def test_sizes_for_people(size, text):
     assert files.size_text(size) == text
+
+
+def test_output_goes_through_links_and_into_pipes(tmp_path):
+    """`mlp predict -o /dev/null` must not put a file in the place of the device."""
+    plain, link, pipe = tmp_path / "plain.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    link.symlink_to(plain)
+    files.write_output(link, b"one", b"two")
+    assert link.is_symlink()
+    assert plain.read_bytes() == b"onetwo"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.write_output(pipe, b"rows")
+    assert os.read(reader, 10) == b"rows"
+    assert pipe.is_fifo()
+    os.close(reader)
+    with pytest.raises(SystemFault, match="move the folder"):
+        files.write_output(tmp_path, b"")

@@ -50,5 +50,5 @@ def command(model, data, output, keep, threads, quiet):
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(lines)
-    files.write_atomically(Path(output), text.getvalue().encode())
+    files.write_output(Path(output), text.getvalue().encode())
     console.say(f"{batch.rows:,} rows written to {output}")

@@ -55,6 +55,21 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
         _sync_folder(path.parent)
 
 
+def write_output(path: Path, *parts: bytes | memoryview) -> None:
+    """Writes what the user asked for to where the user said: like `write_atomically`, but through a symbolic link,
+    and into a pipe or a device that stands there instead of in its place (`/dev/null` must stay what it is).
+
+    Raises SystemFault.
+    """
+    path = Path(os.path.realpath(path))
+    if path.is_dir() or path.is_file() or not path.exists():
+        write_atomically(path, *parts)
+        return
+    with _told(path, "write to it"), _call(open, path, "wb") as file:
+        for part in parts:
+            _call(file.write, part)
+
+
 def append_line(path: Path, line: str) -> None:
     """Adds one line to a text file, whole or not at all; a process that is killed later does not take it along.
 
