@@ -22,6 +22,7 @@ def problems(data="{path: x.csv}", layers=None, output="{}", **sections):
 
 def test_which_losses_go_with_which_outputs():
     in_unit_interval = {"softmax", "sigmoid", "hard_sigmoid", "gaussian"}
+    never_negative = in_unit_interval | {"hardmax", "threshold", "relu", "softplus", "exponential"}
     for activation in ACTIVATIONS:
         for loss in LOSSES:
             sound = {
@@ -29,7 +30,10 @@ def test_which_losses_go_with_which_outputs():
                 "cross_entropy": activation in in_unit_interval,
                 "focal": activation in {"softmax", "sigmoid"},
                 "poisson": activation in {"exponential", "softplus", "sigmoid", "relu"},
-            }.get(loss, activation not in {"softmax", "hardmax"} or loss not in {"quantile", "hinge", "squared_hinge"})
+                "quantile": activation not in {"softmax", "hardmax"},
+                "hinge": activation not in never_negative,
+                "squared_hinge": activation not in never_negative,
+            }.get(loss, True)
             found = problems(output=f"{{activation: {activation}}}", loss=loss)
             assert (found == []) == sound, (activation, loss)
             assert all(line.startswith(f"loss.name: {loss} ") for line in found)
@@ -81,6 +85,15 @@ CLASSES = "{path: x.csv, task: classification}"
         ),
         ({"data": BIPOLAR, "loss": "hinge"}, None),
         ({"loss": "hinge"}, None),
+        (
+            {"loss": "hinge", "output": "{activation: threshold}"},
+            "loss.name: hinge learns -1 and +1, but the output is 0 or 1: set its low to -1",
+        ),
+        ({"loss": "hinge", "output": "{activation: {name: threshold, low: -1}}"}, None),
+        (
+            {"data": BIPOLAR, "loss": "squared_hinge", "output": "{activation: sigmoid}"},
+            "loss.name: squared_hinge learns -1 and +1, but sigmoid outputs are never negative: use tanh or linear",
+        ),
         (
             {"data": "{path: x.csv, task: regression, target_coding: bipolar}"},
             "data.target_coding: bipolar is a coding of classes, but data.task is regression",

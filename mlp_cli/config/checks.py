@@ -20,6 +20,7 @@ OUTPUTS_OF = {
 }
 NOT_OF_ONE_WINNER = ("quantile", "hinge", "squared_hinge")
 NEVER_NEGATIVE = ("sigmoid", "relu", "softplus", "hard_sigmoid", "gaussian", "exponential", "softmax", "hardmax")
+OF_BIPOLAR_TARGETS = ("hinge", "squared_hinge")
 OF_BINARY_TARGETS = ("binary_cross_entropy", "cross_entropy", "focal")
 OF_CLASSES_ONLY = ("focal", "hinge", "squared_hinge")
 OF_TARGETS_FROM_ZERO = ("poisson", "binary_cross_entropy", "cross_entropy")
@@ -124,25 +125,28 @@ def loss_problems(config):
 
 
 def coding_problems(config):
-    """Targets of -1 and +1 need outputs that go there."""
+    """Targets of -1 and +1, which the hinge losses learn whatever the coding, need outputs that go there."""
     loss, output, path = _output(config)
     activation = output.activation
     involved = ((*path, "activation"), LOSS, TASK)
     low = getattr(activation, "low", None)
-    if config.data.target_coding == "binary":
+    hinge = loss in OF_BIPOLAR_TARGETS
+    if activation.name in ONE_WINNER and hinge:
+        return  # refused already, whatever the coding
+    key, targets = (LOSS, f"{loss} learns") if hinge else (CODING, "bipolar targets are")
+    if config.data.target_coding == "binary" and not hinge:
         if low is not None and low < 0 and config.data.task == "classification":
             message = (
                 f"binary targets are 0 and 1, but the output goes down to {low}: set data.target_coding to bipolar"
             )
             yield Problem((*path, "activation", "low"), message, involves=(CODING, TASK))
     elif low is not None and low >= 0:
-        message = f"bipolar targets are -1 and +1, but the output is {low:g} or {activation.high:g}: set its low to -1"
-        yield Problem(CODING, message, involves=involved)
+        message = f"{targets} -1 and +1, but the output is {low:g} or {activation.high:g}: set its low to -1"
+        yield Problem(key, message, involves=involved)
     elif activation.name in NEVER_NEGATIVE:
-        message = (
-            f"bipolar targets are -1 and +1, but {activation.name} outputs are never negative: use tanh, or binary"
-        )
-        yield Problem(CODING, message, involves=involved)
+        remedy = "tanh or linear" if hinge else "tanh, or binary"
+        message = f"{targets} -1 and +1, but {activation.name} outputs are never negative: use {remedy}"
+        yield Problem(key, message, involves=involved)
     elif loss in OF_BINARY_TARGETS:
         yield Problem(CODING, f"bipolar targets are -1 and +1, but {loss} needs 0 and 1: use binary", involves=involved)
 

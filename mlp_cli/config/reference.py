@@ -88,8 +88,9 @@ Refused before any data is read:
 - cross_entropy or binary_cross_entropy under outputs other than softmax, sigmoid, hard_sigmoid, gaussian; focal under
   others than softmax and sigmoid; poisson under others than exponential, softplus, sigmoid, relu;
 - softmax or hardmax of one unit, and cross_entropy with one;
-- `target_coding: bipolar` under an output that is never negative (a threshold with `low` >= 0 among them) or with
-  cross_entropy, binary_cross_entropy or focal; binary classes under a threshold with `low` < 0;
+- `target_coding: bipolar`, hinge or squared_hinge under an output that is never negative (a threshold with `low` >= 0
+  among them); bipolar with cross_entropy, binary_cross_entropy or focal; binary classes under a threshold with
+  `low` < 0;
 - class_weights, label_smoothing, bipolar coding, focal, hinge, squared_hinge or a class metric in a regression;
   target_scaling or rmse, mae, r2 with classes; `target_scaling: standard` with poisson or a cross-entropy;
 - polynomial, cosine, flat_cosine, one_cycle and coslog where only max_time ends the run; milestones out of order; a
