@@ -9,7 +9,8 @@ class Team:
 
     def __init__(self, threads: int):
         self.threads = threads
-        self._results = queue.SimpleQueue()
+        self._returned: list[BaseException | None] = []
+        self._wake = queue.SimpleQueue()
         self._work = [queue.SimpleQueue() for _ in range(threads)]
         for number in range(threads):
             # daemons: a second Ctrl-C must be able to leave while a kernel runs
@@ -18,28 +19,42 @@ class Team:
     def _serve(self, number: int) -> None:
         while (task := self._work[number].get()) is not None:
             function, arguments = task
+            error = None
             try:
                 function(*arguments, number)
-                self._results.put(None)
-            except BaseException as error:  # handed to the main thread, whatever it is
-                self._results.put(error)
+            except BaseException as raised:  # handed to the main thread, whatever it is
+                error = raised
+            self._returned.append(error)
+            self._wake.put(None)
 
-    def run(self, function, *arguments, threads: int | None = None, look=None, every: float = 0.1) -> None:
-        """Run function(*arguments, number) in the first `threads` workers; call `look` every so many seconds."""
+    def run(self, function, *arguments, threads: int | None = None, look=None, stop=None, every: float = 0.1) -> None:
+        """Run function(*arguments, number) in the first `threads` workers; call `look` every so many seconds.
+
+        The workers use the caller's memory: when the wait is interrupted (by Ctrl-C, or an error of `look`), `stop` is
+        called and the exception goes on only after all are back.
+        """
         threads = threads or self.threads
+        self._returned, self._wake = [], queue.SimpleQueue()
         for work in self._work[:threads]:
             work.put((function, arguments))
-        errors = []
-        for _ in range(threads):
-            while True:
-                try:
-                    errors.append(self._results.get(timeout=every if look else None))
-                    break
-                except queue.Empty:
-                    look()
-        for error in errors:
+        try:
+            self._wait(threads, look, every)
+        except BaseException:
+            if stop:
+                stop()
+            self._wait(threads, None, every)
+            raise
+        for error in self._returned:
             if error is not None:
                 raise error
+
+    def _wait(self, threads: int, look, every: float) -> None:
+        while len(self._returned) < threads:
+            try:
+                self._wake.get(timeout=every)
+            except queue.Empty:
+                if look:
+                    look()
 
     def close(self) -> None:
         for work in self._work:

@@ -247,12 +247,14 @@ class Machine:
         self.control[layout.CLAIMS :] = 0
         self.control[layout.PROGRESS] = progress
         self.control[layout.HALT] = FAR
-        if threads == 1 and work < SHORT_WORK:
-            function(*arguments, 0)
-        else:
-            self.team.run(function, *arguments, threads=threads, look=look)
-        # a stop that came too late is not meant for the next call: the caller looks at its own flag
-        self.control[layout.STOP] = 0
+        try:
+            if threads == 1 and work < SHORT_WORK:
+                function(*arguments, 0)
+            else:
+                self.team.run(function, *arguments, threads=threads, look=look, stop=self.stop)
+        finally:
+            # a stop that came too late is not meant for the next call: the caller looks at its own flag
+            self.control[layout.STOP] = 0
 
 
 def _loss_option(loss) -> float:
