@@ -1,5 +1,6 @@
 """A network beside its naive twin: the few words in which the tests of kernels and networks are written."""
 
+import functools
 import hashlib
 import itertools
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def named(word):
     return word if isinstance(word, str) else word["name"]
 
 
+@functools.cache
 def sensible_pairs():
     """Every (output activation, loss) of the vocabulary that a config accepts."""
     pairs = []
@@ -55,7 +57,7 @@ def sensible_pairs():
         except ConfigError:
             continue
         pairs.append((activation, loss))
-    return pairs
+    return tuple(pairs)
 
 
 @dataclass
