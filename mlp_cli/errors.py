@@ -28,6 +28,19 @@ class DataError(MlpError):
     exit_code = 3
 
 
+class OptionError(DataError):
+    """An option of the config that the data do not bear out: a column that is not there, a split too small.
+
+    `key` is the option's dotted key, for whoever knows where it was written; `message` says what is wrong with it.
+    """
+
+    exit_code = ConfigError.exit_code
+
+    def __init__(self, key: str, message: str):
+        super().__init__(f"{key}: {message}")
+        self.key, self.message = key, message
+
+
 class Diverged(MlpError):
     """The loss or the weights are no longer finite."""
 

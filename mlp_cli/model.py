@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from mlp_cli import config as configs
-from mlp_cli.data import Batch, Preprocessing, Split, Task
-from mlp_cli.errors import CheckpointError, ConfigError, DataError
+from mlp_cli import data
+from mlp_cli.data import Batch, Dataset, Preprocessing, Split, Task
+from mlp_cli.errors import CheckpointError, ConfigError, DataError, OptionError
 from mlp_cli.network.coding import Coding, class_weights, code
 from mlp_cli.network.machine import Machine, Rows
 from mlp_cli.network.network import Network
@@ -104,6 +105,14 @@ class Model:
     def unscaled(self, outputs: np.ndarray) -> np.ndarray:
         """Regression outputs (n, k) in the user's units, float64."""
         return outputs.astype(np.float64) * self.task.target_scale + self.task.target_shift
+
+
+def load_data(config) -> Dataset:
+    """The rows of a config's data section. DataError where a file is at fault, ConfigError where the config is."""
+    try:
+        return data.load(config.data, config.seed, config.dtype, numbers_are_classes(config))
+    except OptionError as error:
+        raise config.error(error.key, error.message) from None
 
 
 def numbers_are_classes(config) -> bool:

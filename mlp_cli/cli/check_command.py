@@ -22,15 +22,14 @@ def command(arguments, as_json, quiet):
 
     config = config_package.load(configs, overrides)
 
-    from mlp_cli import data
     from mlp_cli.errors import CheckFailed
     from mlp_cli.gradient_check import TOLERANCE, check_gradients
-    from mlp_cli.model import Model, numbers_are_classes
+    from mlp_cli.model import Model, load_data
     from mlp_cli.training import check
 
     console = Console(quiet, as_json)
     precise = config.model_copy(update={"dtype": "float64"})
-    dataset = data.load(precise.data, precise.seed, "float64", numbers_are_classes(precise))
+    dataset = load_data(precise)
     model = Model.new(precise, dataset)
     check(model, dataset)
     console.say(f"Task: {dataset.task.kind} ({dataset.task.reason})")

@@ -86,12 +86,10 @@ def _class_record(found, network):
 
 def _split_of_run(network, saved, split, path):
     """The rows of a split, cut from the run's data exactly as training did."""
-    from mlp_cli import data
     from mlp_cli.errors import ConfigError, DataError
-    from mlp_cli.model import numbers_are_classes
+    from mlp_cli.model import load_data
 
-    config = network.config
-    dataset = data.load(config.data, config.seed, config.dtype, numbers_are_classes(config))
+    dataset = load_data(network.config)
     if dataset.fingerprint != saved.meta.get("fingerprint"):
         raise DataError(
             f"{path}: the data files have changed since training, so its splits are no longer the same rows; "

@@ -39,11 +39,10 @@ def _is_config(paths):
 
 def _from_config(paths, overrides):
     from mlp_cli import config as config_package
-    from mlp_cli import data
-    from mlp_cli.model import Model, numbers_are_classes
+    from mlp_cli.model import Model, load_data
 
     config = config_package.load(paths, overrides)
-    dataset = data.load(config.data, config.seed, config.dtype, numbers_are_classes(config))
+    dataset = load_data(config)
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     rows = {name: len(part.x) for name, part in parts.items() if part is not None}
     return Model.new(config, dataset), {"config": paths[-1], "rows": rows}

@@ -50,13 +50,12 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
 
     config = config_package.load(configs, overrides)
 
-    from mlp_cli import data
-    from mlp_cli.model import Model, numbers_are_classes
+    from mlp_cli.model import Model, load_data
     from mlp_cli.runs.directory import RunDirectory
     from mlp_cli.training import Listener, Trainer, begin, check, fit
     from mlp_cli.training import resume as resume_run
 
-    dataset = data.load(config.data, config.seed, config.dtype, numbers_are_classes(config))
+    dataset = load_data(config)
     model = Model.new(config, dataset)
     check(model, dataset)
 

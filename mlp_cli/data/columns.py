@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 
 from mlp_cli.data.reading import Known, listed, plural, quoted
-from mlp_cli.errors import DataError
+from mlp_cli.errors import DataError, OptionError
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ def choose(table, options):
         for name in names:
             if name in targets or name == weight:
                 role = "the target" if name in targets else "the sample weight"
-                raise DataError(f"{key}: names {quoted(name)}, which is {role}; take it out of one of them")
+                raise OptionError(key, f"names {quoted(name)}, which is {role}; take it out of one of them")
     if weight in targets:
-        raise DataError(f"data.sample_weight: {quoted(weight)} is the target too; name another column")
+        raise OptionError("data.sample_weight", f"{quoted(weight)} is the target too; name another column")
     for name in options.columns or {}:
         _resolve(table, str(name), "data.columns")
     both = set(excluded) & set(wanted)
     if both:
-        raise DataError(f"data.exclude: names {listed(sorted(both))}, which data.features names too")
+        raise OptionError("data.exclude", f"names {listed(sorted(both))}, which data.features names too")
     left_out = {*excluded, *targets, weight}
     features = [name for name in table.names if name not in left_out and (not wanted or name in wanted)]
     if not features:
@@ -50,14 +50,14 @@ def _targets(table, options, taken):
     labels = getattr(table, "labels", [])
     if labels:
         if options.target is not None and list(_target_keys(options)) != list(labels):
-            raise DataError(f"data.target: {table.source} comes with y, which is the target; leave data.target out")
+            raise OptionError("data.target", f"{table.source} comes with y, which is the target; leave data.target out")
         return labels
     if getattr(table, "flattened", False):
         raise DataError(f"{table.source}: holds images without labels; give both as {{x: ..., y: ...}}")
     if options.target is not None:
         targets = _resolved(table, _target_keys(options), "data.target")
         if not targets:
-            raise DataError("data.target: is an empty list; expected a column")
+            raise OptionError("data.target", "is an empty list; expected a column")
         return targets
     free = [name for name in table.names if name not in taken]
     if not free:
@@ -73,7 +73,7 @@ def _resolved(table, keys, option):
     names = [_resolve(table, key, option) for key in keys]
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"{option}: names {quoted(name)} twice")
+            raise OptionError(option, f"names {quoted(name)} twice")
     return names
 
 
@@ -82,15 +82,15 @@ def _resolve(table, key, option):
     if isinstance(key, int) and not isinstance(key, bool):
         if 0 <= key < len(table.names):
             return table.names[key]
-        raise DataError(
-            f"{option}: expected a column of {table.source} by name or by number from 0 to {len(table.names) - 1}; "
-            f"got {key}"
+        last = len(table.names) - 1
+        raise OptionError(
+            option, f"expected a column of {table.source} by name or by number from 0 to {last}; got {key}"
         )
     if key in table.names:
         return key
     near = difflib.get_close_matches(str(key), table.names, 1)
     hint = f". Did you mean {near[0]}?" if near else ""
-    raise DataError(f"{option}: expected a column of {table.source} ({listed(table.names)}); got {quoted(key)}{hint}")
+    raise OptionError(option, f"expected a column of {table.source} ({listed(table.names)}); got {quoted(key)}{hint}")
 
 
 def known(table, roles):

@@ -4,7 +4,7 @@ import numpy as np
 
 from mlp_cli import rng
 from mlp_cli.data.reading import plural
-from mlp_cli.errors import DataError
+from mlp_cli.errors import OptionError
 
 ORDER = ("test", "validation")  # the test rows come first, so that another validation fraction leaves them alone
 
@@ -14,7 +14,7 @@ def split(rows, fractions, classes=None, seed=0):
 
     `fractions` maps "validation" and "test" to a fraction of all rows (None or 0: no such part). With `classes`, class
     numbers (rows,), each part has every class in its proportion, by largest remainders, and at least one row of each
-    class stays for training. It all depends on seed, sizes and classes alone. DataError for a part without rows.
+    class stays for training. It all depends on seed, sizes and classes alone. OptionError for a part without rows.
     """
     wanted = {part: fractions[part] for part in ORDER if fractions.get(part)}
     order = rng.permutation(seed, "split", rows)
@@ -32,10 +32,11 @@ def split(rows, fractions, classes=None, seed=0):
         spare = np.maximum(sizes - taken - 1, 0)
         shares = largest_remainders(sizes * fraction, count, spare)
         if not shares.any():
-            raise DataError(
-                f"data.split.{part}: {fraction:g} of {plural(rows, 'row')} leaves no row for {part}"
+            raise OptionError(
+                f"data.split.{part}",
+                f"{fraction:g} of {plural(rows, 'row')} leaves no row for {part}"
                 f"{' beside one of each class for training' if classes is not None else ''}; expected a larger "
-                "fraction or more data"
+                "fraction or more data",
             )
         chosen = [group[first : first + share] for group, first, share in zip(groups, taken, shares, strict=True)]
         parts[part] = np.sort(np.concatenate(chosen), kind="stable")

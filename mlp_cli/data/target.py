@@ -7,7 +7,7 @@ import numpy as np
 from mlp_cli.data import checks
 from mlp_cli.data.cells import in_order, number_name
 from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX, listed, plural, quoted
-from mlp_cli.errors import DataError
+from mlp_cli.errors import DataError, OptionError
 
 MAX_FRACTIONAL_CLASSES = 50
 MAX_CLASSES = 1000
@@ -202,9 +202,9 @@ def scaled(task, method, target):
     """The task with its target scaling fitted to target (n, k): none, standard or minmax."""
     if task.kind == "classification":
         if method != "none":
-            raise DataError(
-                f"data.target_scaling: {method} has no meaning for classes, and the target {quoted(task.targets[0])} "
-                "has such; leave it out"
+            raise OptionError(
+                "data.target_scaling",
+                f"{method} has no meaning for classes, and the target {quoted(task.targets[0])} has such; leave it out",
             )
         return task
     shift, scale = np.zeros(len(task.targets)), np.ones(len(task.targets))

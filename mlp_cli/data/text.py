@@ -8,7 +8,7 @@ import io
 import re
 
 from mlp_cli.data.reading import quoted
-from mlp_cli.errors import DataError
+from mlp_cli.errors import DataError, OptionError
 
 BYTE_ORDER_MARKS = {
     b"\xff\xfe\x00\x00": "utf-32",
@@ -54,8 +54,8 @@ def _decoded(raw, source, encoding):
         text = raw.decode(encoding)
         text.encode()  # some codecs give half characters that no UTF-8 can hold
     except LookupError:
-        raise DataError(
-            f"data.encoding: expected a text encoding such as utf-8, latin-1 or cp1252; got {quoted(encoding)}"
+        raise OptionError(
+            "data.encoding", f"expected a text encoding such as utf-8, latin-1 or cp1252; got {quoted(encoding)}"
         ) from None
     except (UnicodeError, ValueError) as error:
         line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1

@@ -1,0 +1,33 @@
+"""What a model asks of its config and its data together."""
+
+import re
+
+import pytest
+
+from mlp_cli import config as configs
+from mlp_cli.errors import ConfigError
+from mlp_cli.model import load_data
+
+CONFIG = """\
+data:
+  path: rows.csv
+  {data}
+network: {{layers: [{{}}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("target: Y", "c.yaml:3:11 data.target: expected a column of {rows} (a, b, y); got 'Y'"),
+        ("exclude: [c]", "c.yaml:3:12 data.exclude: expected a column of {rows} (a, b, y); got 'c'"),
+        ("sample_weight: 7", "c.yaml:3:18 data.sample_weight: expected a column of {rows} by name or by number from 0"),
+        ("split: {test: 0.01}", "c.yaml:3:17 data.split.test: 0.01 of 4 rows leaves no row for test"),
+    ],
+)
+def test_options_that_the_data_do_not_bear_out_are_found_in_the_config(tmp_path, monkeypatch, data, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("a,b,y\n1,2,3\n4,5,6\n7,8,9\n1,1,1\n")
+    (tmp_path / "c.yaml").write_text(CONFIG.format(data=data))
+    with pytest.raises(ConfigError, match="^" + re.escape(message.format(rows="rows.csv"))):
+        load_data(configs.load(["c.yaml"], []))
