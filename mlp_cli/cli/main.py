@@ -69,6 +69,9 @@ def mlp():
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code."""
     _fill_closed_streams()
+    if hasattr(sys.stdout, "reconfigure"):
+        # a class name that the locale cannot spell is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _run(arguments)
     except BrokenPipeError:

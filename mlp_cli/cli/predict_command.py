@@ -40,7 +40,9 @@ def command(model, data, output, keep, threads, quiet):
         console.warn(note)
     header, lines = predict(network.machine(options.thread_count(threads)), network, batch)
     if output == "-":
-        # not through Console: rows are data, with whatever characters they hold
+        # not through Console: rows are data, with whatever characters they hold, in UTF-8 as in a file
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8")
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)
