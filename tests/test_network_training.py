@@ -204,6 +204,29 @@ def test_batches_that_pass_through_the_workspace_in_chunks(optimizer, dtype):
         assert pair.machine.totals[layout.TOTAL_LOSS] == pytest.approx(total, rel=1e-5 if dtype == "float32" else 1e-12)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_layers_and_long_columns(dtype):
+    """Sums over more inputs, units and rows than any block of the kernels holds."""
+    layers = [{"units": 150, "activation": "tanh"}, {"units": 301, "activation": "softsign"}, {"activation": "softmax"}]
+    rows = examples(410, 333, 5, "cross_entropy")
+    rows.x *= 0.1
+    config = configure(
+        layers,
+        "cross_entropy",
+        optimizer={"name": "sgd", "momentum": 0.9, "clip_norm": 0.05},
+        regularization={"max_norm": 0.55, "l2": 0.01},
+        dtype=dtype,
+        rate=0.5,
+    )
+    with Pair(config, rows, batch_size=200, threads=2) as pair:
+        before = pair.network.tensors()["layers.0.weight"]
+        assert (np.sqrt((before**2).sum(axis=1)) > 0.55).any()  # the bound is felt
+        pair.train()
+        for step in range(pair.steps):
+            pair.twin_step(step)
+        assert pair.difference() < (2e-6 if dtype == "float32" else 1e-14)
+
+
 # --- what an epoch leaves in the totals --------------------------------------------------------------------------
 
 
