@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from mlp_cli.model import Model
 from mlp_cli.network.machine import Halted, Machine
 from mlp_cli.network.network import load_initial
 from mlp_cli.runs import checkpoint as checkpoints
-from mlp_cli.runs.directory import RunDirectory
+from mlp_cli.runs.directory import RunDirectory, find_model
 from mlp_cli.schedules import Plateau
 
 # How often on_divergence: rollback halves the rate before it gives up.
@@ -147,10 +148,10 @@ class Trainer:
         )
         return rates, optimizers.step_coefficients(self.config, rates, first)
 
-    def run_steps(self, order: np.ndarray, count: int) -> tuple[int, bool]:
+    def run_steps(self, order: np.ndarray, count: int) -> bool:
         """Do `count` steps of the epoch whose draws are `order`, or as many as there is time for.
 
-        (Steps done, whether all losses and the weights in the end were finite.)
+        Whether all losses, and the weights in the end, were finite.
         """
         first = self.progress.epoch_step
         rates, coefficients = self.coefficients(count)
@@ -164,11 +165,16 @@ class Trainer:
         good = max(done - 1, 0) if self.trouble else done
         self.progress.step += good
         self.progress.epoch_step += good
-        return good, self.trouble is None
+        return self.trouble is None
+
+    @property
+    def samples(self) -> int:
+        """The samples that this epoch's steps have met."""
+        return int(self.machine.totals[layout.TOTAL_ROWS])
 
     def look(self) -> None:
         """While the machine works: move the bar, mind the clock."""
-        samples = int(self.machine.totals[layout.TOTAL_ROWS])
+        samples = self.samples
         loss = self.machine.totals[layout.TOTAL_LOSS] / max(samples, 1)
         self.listener.moving(self.progress.epoch + 1, self.machine.progress, self.steps_per_epoch, samples, loss)
         if self.time_is_over() or self.save_is_due(None, 0):
@@ -338,9 +344,9 @@ def fit(trainer: Trainer) -> Result:
             finite = True
             while finite and (count := trainer.stretch()) > 0 and not trainer.out_of_time:
                 trainer.heed_signals()
-                began = clock.now()
-                done, finite = trainer.run_steps(order, count)
-                clock.count(began, done * trainer.batch_size)
+                began, met = clock.now(), trainer.samples
+                finite = trainer.run_steps(order, count)
+                clock.count(began, trainer.samples - met)
                 trainer.out_of_time = trainer.time_is_over()
                 if finite and trainer.save_is_due(training.checkpoint.every_steps, trainer.progress.step):
                     trainer.save()
@@ -437,11 +443,20 @@ def _check_metric(model: Model, dataset: Dataset, metric: str, key: str) -> None
 
 
 def begin(trainer: Trainer) -> None:
-    """Start afresh: `network.initial`'s parameters if the config names a checkpoint, and an empty position."""
-    initial = trainer.config.network.initial
-    if initial is not None:
-        load_initial(trainer.model.network, checkpoints.read(initial).tensors, str(initial))
+    """Start afresh: the parameters that the config asks for, and an empty position."""
+    take_initial(trainer.model)
     trainer.machine.prepare_training(trainer.rows, trainer.batch_size)
+
+
+def take_initial(model: Model) -> None:
+    """Give a new model the parameters of `network.initial`, if the config names a checkpoint or a run there.
+
+    CheckpointError where it cannot be read, ConfigError where it is of another network.
+    """
+    initial = model.config.network.initial
+    if initial is not None:
+        path = find_model(Path(initial))
+        load_initial(model.network, checkpoints.read(path).tensors, str(path))
 
 
 def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:

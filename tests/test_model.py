@@ -2,7 +2,9 @@
 
 import re
 
+import numpy as np
 import pytest
+from cli import blobs, classifier, good, mlp, tensors
 
 from mlp_cli import config as configs
 from mlp_cli.errors import ConfigError
@@ -31,3 +33,18 @@ def test_options_that_the_data_do_not_bear_out_are_found_in_the_config(tmp_path,
     (tmp_path / "c.yaml").write_text(CONFIG.format(data=data))
     with pytest.raises(ConfigError, match="^" + re.escape(message.format(rows="rows.csv"))):
         load_data(configs.load(["c.yaml"], []))
+
+
+def test_training_starts_from_a_checkpoint_or_from_a_run(tmp_path):
+    """`network.initial`, of which `mlp check` sees too whether it is there."""
+    config = classifier(tmp_path / "c.yaml", blobs(tmp_path / "rows.csv"), training={"epochs": 2})
+    good("train", config, "--out", tmp_path / "first")
+    before = tensors(tmp_path / "first/checkpoints/best.safetensors")
+    for initial in ("first", "first/checkpoints/best.safetensors"):
+        out = tmp_path / f"from-{initial.count('/')}"
+        good("train", config, "seed=5", f"network.initial={tmp_path / initial}", "training.epochs=0", "--out", out)
+        after = tensors(out / "checkpoints/best.safetensors")
+        for name in before:
+            if name.startswith("layers."):
+                np.testing.assert_array_equal(after[name], before[name])
+    assert mlp("check", config, f"network.initial={tmp_path / 'none'}").code == 6

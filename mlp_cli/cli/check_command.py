@@ -25,13 +25,14 @@ def command(arguments, as_json, quiet):
     from mlp_cli.errors import CheckFailed
     from mlp_cli.gradient_check import TOLERANCE, check_gradients
     from mlp_cli.model import Model, load_data
-    from mlp_cli.training import check
+    from mlp_cli.training import check, take_initial
 
     console = Console(quiet, as_json)
     precise = config.model_copy(update={"dtype": "float64"})
     dataset = load_data(precise)
     model = Model.new(precise, dataset)
     check(model, dataset)
+    take_initial(model)
     console.say(f"Task: {dataset.task.kind} ({dataset.task.reason})")
     for note in dataset.notes:
         console.warn(note)

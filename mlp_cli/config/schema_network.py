@@ -205,4 +205,4 @@ class Network(Options):
 
     input: Input = option(Input, "What happens to the inputs in training.")
     layers: Layers = option(..., "The layers in order; the last one is the output layer.")
-    initial: Annotated[str, FilePath()] | None = option(None, "A checkpoint to take the initial weights from.")
+    initial: Annotated[str, FilePath()] | None = option(None, "A checkpoint or a run to take the initial weights from.")
