@@ -8,7 +8,7 @@ from cli import blobs, classifier, good, mlp, tensors
 
 from mlp_cli import config as configs
 from mlp_cli.errors import ConfigError
-from mlp_cli.model import load_data
+from mlp_cli.model import Model, load_data
 
 CONFIG = """\
 data:
@@ -48,3 +48,26 @@ def test_training_starts_from_a_checkpoint_or_from_a_run(tmp_path):
             if name.startswith("layers."):
                 np.testing.assert_array_equal(after[name], before[name])
     assert mlp("check", config, f"network.initial={tmp_path / 'none'}").code == 6
+
+
+@pytest.mark.parametrize(
+    ("labels", "output", "message"),
+    [
+        ("01", "{}", "data.target_coding: bipolar codes classes, but the task is a regression"),
+        (
+            "ab",
+            "{activation: {name: threshold, low: -1}}",
+            "network.layers.0.activation.low: binary targets are 0 and 1",
+        ),
+    ],
+)
+def test_codings_that_do_not_suit_the_task_of_the_data(tmp_path, monkeypatch, labels, output, message):
+    """The config alone does not tell whether there are classes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("a,y\n" + "".join(f"{i},{labels[i % 2]}\n" for i in range(6)))
+    coding = "bipolar" if labels == "01" else "binary"
+    text = f"data: {{path: rows.csv, target_coding: {coding}}}\nnetwork: {{layers: [{output}]}}\nloss: quadratic\n"
+    (tmp_path / "c.yaml").write_text(text)
+    config = configs.load(["c.yaml"], [])
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Model.new(config, load_data(config))

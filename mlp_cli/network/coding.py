@@ -76,6 +76,10 @@ def code(config, task) -> Coding:
     if task.kind == "regression":
         if config.loss.class_weights is not None:
             raise config.error("loss.class_weights", "the task is a regression, which has no classes; leave it out")
+        if config.data.target_coding == "bipolar":
+            raise config.error(
+                "data.target_coding", "bipolar codes classes, but the task is a regression; leave it out"
+            )
         wanted = len(task.targets)
         if last.units not in (None, wanted):
             raise config.error(
@@ -97,6 +101,12 @@ def code(config, task) -> Coding:
     units = last.units or allowed[0]
     bipolar = config.data.target_coding == "bipolar" or loss in HINGE_LOSSES
     low, high = (-1.0, 1.0) if bipolar else (0.0, 1.0)
+    if not bipolar and activation == "threshold" and last.activation.low < 0:
+        raise config.error(
+            where.replace("units", "activation.low"),
+            f"binary targets are 0 and 1, but the output goes down to {last.activation.low:g}: set data.target_coding "
+            "to bipolar",
+        )
     return Coding(
         outputs=units,
         classes=classes,
