@@ -93,7 +93,7 @@ class Trainer:
         self.watched = stopping.metric if stopping else "loss"
         self.best: dict[str, np.ndarray] | None = None
         self.began = self.saved_at = time.monotonic()
-        self.saved_step = -1
+        self.saved_position: tuple[int, int] | None = None
         self.saved_best: int | None = None
         self.out_of_time = False
         self.snapshot: tuple[dict, dict] | None = None
@@ -263,10 +263,12 @@ class Trainer:
         if self.config.training.on_divergence == "rollback":
             self.snapshot = (meta, tensors)
         self.saved_at = time.monotonic()
-        if self.saved_step == self.progress.step:
+        # the end of an epoch changes the state without a step: its measurements are in it
+        position = (self.progress.step, self.progress.epoch)
+        if self.saved_position == position:
             return
         path = self.run.save(self.progress.step, tensors, meta)
-        self.saved_step = self.progress.step
+        self.saved_position = position
         self.listener.saved(str(path))
         self.run.prune(self.config.training.checkpoint.keep)
         if self.best is not None and self.saved_best != self.progress.best_epoch:
@@ -307,7 +309,7 @@ class Trainer:
             f"at learning rate {progress.last_rate:g}"
         )
         if training.on_divergence != "rollback":
-            kept = f"; the last good checkpoint stays in {self.run.path}" if self.saved_step >= 0 else ""
+            kept = f"; the last good checkpoint stays in {self.run.path}" if self.saved_position else ""
             raise Diverged(
                 f"Diverged: {where}{kept}. Try a lower learning_rate.initial, optimizer.clip_norm: 1.0, "
                 "or look for outliers in the data"
@@ -333,7 +335,7 @@ def fit(trainer: Trainer) -> Result:
     machine, training = trainer.machine, trainer.config.training
     trainer.interrupts.stop = machine.stop
     try:
-        if trainer.saved_step < 0:
+        if trainer.saved_position is None:
             trainer.save()
         while (reason := trainer.limit()) is None:
             # the epoch's order of rows
@@ -479,7 +481,7 @@ def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
     trainer.restore(meta, checkpoint.tensors, source)
     _warn_of_new_total(trainer, meta["config"])
     trainer.snapshot = (meta, checkpoint.tensors)
-    trainer.saved_step = trainer.progress.step
+    trainer.saved_position = (trainer.progress.step, trainer.progress.epoch)
     kept = trainer.run.history.truncate_after(trainer.progress.epoch)
     if kept < trainer.progress.epoch:
         trainer.listener.warn(f"{trainer.run.metrics_path}: {trainer.progress.epoch - kept} lines are missing")
