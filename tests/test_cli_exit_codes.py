@@ -221,13 +221,24 @@ def test_a_fault_of_ours_is_one_sentence(trained, tmp_path, monkeypatch):
 
 
 def test_a_gradient_that_does_not_agree_is_a_fault_of_ours(trained, monkeypatch):
-    from mlp_cli import gradient_check
+    from mlp_cli.network.machine import Machine
 
     _, config, _ = trained
-    monkeypatch.setattr(gradient_check, "TOLERANCE", 1e-30)
+    loss_of_batch = Machine.loss_of_batch
+
+    def wrong(self, rows, gradient):
+        loss = loss_of_batch(self, rows, gradient)
+        self.gradient *= 1 + 1e-4
+        return loss
+
+    monkeypatch.setattr(Machine, "loss_of_batch", wrong)
     done = mlp("check", config)
     assert done.code == 1
-    assert "layers.0.weight" in done.err.splitlines()[-1] or "layers.0.weight" in done.out
+    assert done.out.count("DIFFERS") == 4
+    assert done.err.splitlines()[-1] == (
+        "The gradient check failed for layers.0.weight, layers.0.bias, layers.1.weight, layers.1.bias: relative errors "
+        "above 1e-05. This is a fault of mlp: please report it with the config"
+    )
 
 
 def test_nothing_is_left_in_the_folder_of_a_failed_start(trained, tmp_path, monkeypatch):
