@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -97,7 +98,7 @@ class Trainer:
         self.saved_best: int | None = None
         self.out_of_time = False
         self.snapshot: tuple[dict, dict] | None = None
-        self.trouble: str | None = None
+        self.clock = EpochClock()
         self.plateau = None
         schedule = self.config.learning_rate
         if schedule.schedule == "plateau":
@@ -114,8 +115,10 @@ class Trainer:
         return self.dataset.validation is not None and self.config.training.restore_best is not False
 
     def limit(self) -> str | None:
-        """Why the run is over, or None."""
+        """Why the run is over, or None; an epoch whose steps are all done is first brought to its end."""
         training, progress = self.config.training, self.progress
+        if progress.epoch_step == self.steps_per_epoch:
+            return None
         # first the steps: they may end an epoch before its time, and it counts nevertheless
         if training.max_steps is not None and progress.step >= training.max_steps:
             return f"all {training.max_steps} steps are done"
@@ -148,24 +151,28 @@ class Trainer:
         )
         return rates, optimizers.step_coefficients(self.config, rates, first)
 
-    def run_steps(self, order: np.ndarray, count: int) -> bool:
+    def run_steps(self, order: np.ndarray, count: int) -> None:
         """Do `count` steps of the epoch whose draws are `order`, or as many as there is time for.
 
-        Whether all losses, and the weights in the end, were finite.
+        NotFinite where a loss is not finite, or a weight in the end.
         """
-        first = self.progress.epoch_step
+        began, met = time.monotonic(), self.samples
+        progress, first = self.progress, self.progress.epoch_step
         rates, coefficients = self.coefficients(count)
-        outcome = self.machine.train(order, self.progress.epoch + 1, coefficients, first, self.look)
+        outcome = self.machine.train(order, progress.epoch + 1, coefficients, first, self.look)
         done = outcome.next_step - first
         if done:
-            self.progress.last_rate = float(rates[done - 1])
-        self.trouble = None if outcome.finite else "the loss is not finite"
+            progress.last_rate = float(rates[done - 1])
+        trouble = None if outcome.finite else "the loss is not finite"
         if outcome.finite and not np.isfinite(self.model.network.parameters).all():
-            self.trouble = "a weight is not finite"
-        good = max(done - 1, 0) if self.trouble else done
-        self.progress.step += good
-        self.progress.epoch_step += good
-        return self.trouble is None
+            trouble = "a weight is not finite"
+        good = max(done - 1, 0) if trouble else done
+        progress.step += good
+        progress.epoch_step += good
+        if trouble:
+            raise NotFinite(f"{trouble} in epoch {progress.epoch + 1}, step {progress.step + 1}")
+        self.clock.count(time.monotonic() - began, self.samples - met)
+        self.out_of_time = self.time_is_over()
 
     @property
     def samples(self) -> int:
@@ -198,8 +205,8 @@ class Trainer:
 
     # --- epochs ---------------------------------------------------------------------------------------------
 
-    def end_epoch(self, clock: "EpochClock") -> dict:
-        """Measure the epoch, judge it, log it."""
+    def end_epoch(self) -> None:
+        """Measure the epoch, judge it, log it. NotFinite where the validation loss is not."""
         progress = self.progress
         record = {
             "epoch": progress.epoch + 1,
@@ -209,14 +216,18 @@ class Trainer:
         }
         if self.dataset.validation is not None:
             record["validation"] = evaluate(self.machine, self.model, self.dataset.validation).metrics
-        record["seconds"] = clock.seconds
-        record["samples_per_second"] = clock.samples_per_second
+            if not math.isfinite(record["validation"]["loss"]):
+                raise NotFinite(
+                    f"the validation loss is not finite in epoch {progress.epoch + 1}, step {progress.step}"
+                )
+        record["seconds"] = self.clock.seconds
+        record["samples_per_second"] = self.clock.samples_per_second
         progress.epoch += 1
         progress.epoch_step = 0
         self.machine.totals[:] = 0.0
         self.judge(record.get("validation", record["train"]))
         self.run.history.append(record)
-        return record
+        self.listener.epoch(record)
 
     def judge(self, found: dict[str, float]) -> None:
         """Early stopping, the best epoch and the plateau all look at an epoch's metrics."""
@@ -253,12 +264,7 @@ class Trainer:
         return meta, tensors
 
     def save(self) -> None:
-        """Write a checkpoint of this step. Diverged where a weight is not finite: that never goes to the disk."""
-        if not np.isfinite(self.model.network.parameters).all():
-            raise Diverged(
-                f"Diverged: a weight is not finite after step {self.progress.step}; the last good checkpoint stays in "
-                f"{self.run.path}. Try a lower learning_rate.initial or optimizer.clip_norm: 1.0"
-            )
+        """Write a checkpoint of this step, unless that is done."""
         meta, tensors = self.state()
         if self.config.training.on_divergence == "rollback":
             self.snapshot = (meta, tensors)
@@ -301,30 +307,35 @@ class Trainer:
         self.machine.prepare_training(self.rows, self.batch_size)
         self.machine.totals[:] = tensors[TOTALS]
 
-    def diverged(self) -> None:
-        """The loss or a weight is not finite: stop, or go back to the last checkpoint and halve the rate."""
-        progress, training = self.progress, self.config.training
-        where = (
-            f"{self.trouble} in epoch {progress.epoch + 1}, step {progress.step + 1}, "
-            f"at learning rate {progress.last_rate:g}"
-        )
-        if training.on_divergence != "rollback":
-            kept = f"; the last good checkpoint stays in {self.run.path}" if self.saved_position else ""
-            raise Diverged(
-                f"Diverged: {where}{kept}. Try a lower learning_rate.initial, optimizer.clip_norm: 1.0, "
-                "or look for outliers in the data"
-            )
-        if progress.rollbacks >= MAX_ROLLBACKS:
-            raise Diverged(
-                f"Diverged: {where}, after {MAX_ROLLBACKS} rollbacks that each halved the rate. "
-                "Look for outliers in the data, or choose another loss or activation"
-            )
-        rollbacks, scale = progress.rollbacks + 1, progress.rate_scale / 2
+    def roll_back(self, trouble: str) -> None:
+        """Go back to the last checkpoint and halve the rate, if the config says so. Diverged if it does not, or if
+        that was done too often."""
+        if self.config.training.on_divergence != "rollback" or self.progress.rollbacks >= MAX_ROLLBACKS:
+            raise self.divergence(trouble)
+        rate = self.progress.last_rate
+        rollbacks, scale = self.progress.rollbacks + 1, self.progress.rate_scale / 2
         meta, tensors = self.snapshot
         self.restore(meta, tensors, "the last checkpoint")
         self.progress.rollbacks, self.progress.rate_scale = rollbacks, scale
         self.run.history.truncate_after(self.progress.epoch)
-        self.listener.warn(f"{where}; going back to step {self.progress.step} with the learning rate times {scale:g}")
+        self.listener.warn(
+            f"{trouble}, at learning rate {rate:g}; going back to step {self.progress.step} "
+            f"with the learning rate times {scale:g}"
+        )
+
+    def divergence(self, trouble: str) -> Diverged:
+        """The sentence for a run that diverged: where, at which rate, what is left, what to try."""
+        where = f"{trouble}, at learning rate {self.progress.last_rate or 0:g}"
+        if self.progress.rollbacks >= MAX_ROLLBACKS:
+            return Diverged(
+                f"Diverged: {where}, after {MAX_ROLLBACKS} rollbacks that each halved the rate. "
+                "Look for outliers in the data, or choose another loss or activation"
+            )
+        kept = f"; the last good checkpoint stays in {self.run.path}" if self.saved_position else ""
+        return Diverged(
+            f"Diverged: {where}{kept}. Try a lower learning_rate.initial, optimizer.clip_norm: 1.0, "
+            "or look for outliers in the data"
+        )
 
 
 def fit(trainer: Trainer) -> Result:
@@ -332,47 +343,80 @@ def fit(trainer: Trainer) -> Result:
 
     Raises Interrupted or Stopped after a signal, with everything saved, and Diverged when the loss is not finite.
     """
-    machine, training = trainer.machine, trainer.config.training
-    trainer.interrupts.stop = machine.stop
+    trainer.interrupts.stop = trainer.machine.stop
     try:
         if trainer.saved_position is None:
             trainer.save()
         while (reason := trainer.limit()) is None:
-            # the epoch's order of rows
-            clock = EpochClock()
-            order = machine.draws(training.sampling, trainer.progress.epoch + 1)
-
-            # its steps, with checkpoints in between
-            finite = True
-            while finite and (count := trainer.stretch()) > 0 and not trainer.out_of_time:
-                trainer.heed_signals()
-                began, met = clock.now(), trainer.samples
-                finite = trainer.run_steps(order, count)
-                clock.count(began, trainer.samples - met)
-                trainer.out_of_time = trainer.time_is_over()
-                if finite and trainer.save_is_due(training.checkpoint.every_steps, trainer.progress.step):
-                    trainer.save()
-            if not finite:
-                trainer.diverged()
-                continue
-
-            # measure, log, judge, save
-            trainer.heed_signals()
-            trainer.listener.epoch(trainer.end_epoch(clock))
-            if trainer.save_is_due(training.checkpoint.every_epochs, trainer.progress.epoch):
-                trainer.save()
-        trainer.save()
+            try:
+                fit_epoch(trainer)
+            except NotFinite as trouble:
+                trainer.roll_back(str(trouble))
         return finish(trainer, reason)
+    except NotFinite as trouble:
+        raise trainer.divergence(str(trouble)) from None
     except (Halted, _Signalled):
         trainer.save()
         trainer.save_result()
         raise trainer.interrupts.error(
             f"saved at step {trainer.progress.step}, in epoch {trainer.progress.epoch + 1}; "
-            f"go on with: mlp train {trainer.run.config_path} --out {trainer.run.path} --resume"
+            f"go on with: mlp train {quote(str(trainer.run.config_path))} --out {quote(str(trainer.run.path))} --resume"
         ) from None
     finally:
         trainer.interrupts.stop = None
         trainer.interrupts.so_far = "the run is trained and saved; with --resume it is summed up again"
+
+
+def fit_epoch(trainer: Trainer) -> None:
+    """An epoch, or the rest of it, or as much of it as the limits of the run allow."""
+    progress, checkpoint = trainer.progress, trainer.config.training.checkpoint
+    trainer.clock = EpochClock()
+
+    # the order of its rows
+    order = trainer.machine.draws(trainer.config.training.sampling, progress.epoch + 1)
+
+    # its steps, with checkpoints in between
+    while (count := trainer.stretch()) > 0 and not trainer.out_of_time:
+        trainer.heed_signals()
+        trainer.run_steps(order, count)
+        if trainer.save_is_due(checkpoint.every_steps, progress.step):
+            trainer.save()
+    trainer.heed_signals()
+
+    # measure, judge, log, save
+    if progress.epoch_step == trainer.steps_per_epoch:
+        trainer.end_epoch()
+        if trainer.save_is_due(checkpoint.every_epochs, progress.epoch):
+            trainer.save()
+
+
+def finish(trainer: Trainer, reason: str) -> Result:
+    """Write the last and the best checkpoint, and measure every split with the best parameters."""
+    trainer.save()
+    if trainer.progress.epoch_step:
+        # an epoch that a limit cut short has a line too; the checkpoint stays in its middle, where a longer run goes on
+        trainer.end_epoch()
+    trainer.save_result()
+    if trainer.best is not None:
+        trainer.model.network.load(trainer.best, "the best epoch")
+    parts = {"train": trainer.dataset.train, "validation": trainer.dataset.validation, "test": trainer.dataset.test}
+    evaluations = {
+        name: evaluate(trainer.machine, trainer.model, part) for name, part in parts.items() if part is not None
+    }
+    for name, found in evaluations.items():
+        if not math.isfinite(found.metrics["loss"]):
+            raise NotFinite(f"the loss of the result on the {name} rows is not finite")
+    trainer.run.history.sync()
+    newest = trainer.run.step_checkpoints()[-1][1]
+    paths = {
+        "last": str(newest.relative_to(trainer.run.path)),
+        "best": str(trainer.run.best_path.relative_to(trainer.run.path)),
+    }
+    return Result(evaluations, trainer.progress, paths, reason, time.monotonic() - trainer.began)
+
+
+class NotFinite(Exception):
+    """A loss or a weight is not finite; the text says which and where."""
 
 
 class _Signalled(Exception):
@@ -386,12 +430,9 @@ class EpochClock:
         self.began = time.monotonic()
         self.step_seconds, self.samples = 0.0, 0
 
-    def now(self) -> float:
-        return time.monotonic()
-
-    def count(self, began: float, samples: int) -> None:
-        """Take note of steps that began at `began`."""
-        self.step_seconds += time.monotonic() - began
+    def count(self, seconds: float, samples: int) -> None:
+        """Take note of steps."""
+        self.step_seconds += seconds
         self.samples += samples
 
     @property
@@ -401,24 +442,6 @@ class EpochClock:
     @property
     def samples_per_second(self) -> float:
         return self.samples / self.step_seconds if self.step_seconds > 0 else 0.0
-
-
-def finish(trainer: Trainer, reason: str) -> Result:
-    """Write the best checkpoint, and measure every split with its parameters."""
-    trainer.save_result()
-    if trainer.best is not None:
-        trainer.model.network.load(trainer.best, "the best epoch")
-    parts = {"train": trainer.dataset.train, "validation": trainer.dataset.validation, "test": trainer.dataset.test}
-    evaluations = {
-        name: evaluate(trainer.machine, trainer.model, part) for name, part in parts.items() if part is not None
-    }
-    trainer.run.history.sync()
-    newest = trainer.run.step_checkpoints()[-1][1]
-    paths = {
-        "last": str(newest.relative_to(trainer.run.path)),
-        "best": str(trainer.run.best_path.relative_to(trainer.run.path)),
-    }
-    return Result(evaluations, trainer.progress, paths, reason, time.monotonic() - trainer.began)
 
 
 def check(model: Model, dataset: Dataset) -> None:
@@ -434,19 +457,18 @@ def check(model: Model, dataset: Dataset) -> None:
 def _check_metric(model: Model, dataset: Dataset, metric: str, key: str) -> None:
     """Refuse a metric that this task, or the training rows as they are met, does not have."""
     if dataset.validation is not None:
-        known, where, remedy = list(metrics.names(model.task)), "on the validation rows", ""
+        known, where, remedy = list(metrics.names(model.task)), "with these validation rows", ""
     else:
         known = list(training_metrics(_no_totals(model), model))
         where, remedy = "without validation rows", ", or set data.split.validation"
     if metric not in known:
         raise model.config.error(
-            key, f"{metric!r} is not measured {where} of a {model.task.kind}; choose among {', '.join(known)}{remedy}"
+            key, f"a {model.task.kind} {where} has no {metric!r}; choose among {', '.join(known)}{remedy}"
         )
 
 
 def begin(trainer: Trainer) -> None:
-    """Start afresh: the parameters that the config asks for, and an empty position."""
-    take_initial(trainer.model)
+    """Start at the model's initial parameters."""
     trainer.machine.prepare_training(trainer.rows, trainer.batch_size)
 
 
@@ -456,9 +478,14 @@ def take_initial(model: Model) -> None:
     CheckpointError where it cannot be read, ConfigError where it is of another network.
     """
     initial = model.config.network.initial
-    if initial is not None:
+    if initial is None:
+        return
+    try:
         path = find_model(Path(initial))
-        load_initial(model.network, checkpoints.read(path).tensors, str(path))
+        tensors = checkpoints.read(path).tensors
+    except CheckpointError as error:
+        raise CheckpointError(f"{model.config.where('network.initial')}: {error}") from None
+    load_initial(model.network, tensors, str(path))
 
 
 def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:

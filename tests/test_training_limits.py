@@ -16,6 +16,7 @@ from cli import (
     slopes,
     summary,
     tensors,
+    timeless,
     write_csv,
 )
 
@@ -191,7 +192,7 @@ def test_a_metric_that_is_not_measured_is_refused(trees, tmp_path):
         "--out", tmp_path / "run",
     )  # fmt: skip
     assert done.code == 2
-    assert "training.early_stopping.metric: 'roc_auc' is not measured without validation rows" in done.err
+    assert "training.early_stopping.metric: a classification without validation rows has no 'roc_auc'" in done.err
     assert "data.split.validation" in done.err
     assert not (tmp_path / "run").exists()
 
@@ -342,10 +343,13 @@ def test_rollback_recovers(line, tmp_path):
 
 
 def test_rollback_from_a_weight_that_is_not_finite(line, tmp_path):
-    done = good(
+    done = mlp(
         "train", line, "network.layers=[{}]", "optimizer=sgd", "learning_rate=1e37", "training.batch_size=full",
         "training.on_divergence=rollback", "training.epochs=1", "--out", tmp_path / "run",
     )  # fmt: skip
+    # the weights are finite then, and the loss that they give is found not to be when the result is measured
+    assert done.code == 4
+    assert "Diverged: the loss of the result on the train rows is not finite" in done.err
     assert (
         "Warning: a weight is not finite in epoch 1, step 1, at learning rate 1e+37; going back to step 0" in done.err
     )
@@ -362,3 +366,29 @@ def test_rollback_ends_in_the_end(line, tmp_path):
     assert done.code == 4
     assert done.err.count("; going back to step 0 with the learning rate times ") == 10
     assert "after 10 rollbacks that each halved the rate" in done.err.splitlines()[-1]
+
+
+def test_a_longer_run_goes_on_in_the_middle_of_the_epoch_that_a_limit_cut_short(trees, tmp_path):
+    """Limits may change on resumption, and the bits are those of a run that had the new one from the beginning."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    good("train", trees, "training.max_steps=13", "--out", whole)
+    good("train", trees, "training.max_steps=3", "--out", parts)
+    short = checkpoints(parts), timeless(epochs(parts))
+    assert [record["step"] for record in epochs(parts)] == [3]
+    good("train", trees, "training.max_steps=3", "--out", parts, "--resume")
+    assert (checkpoints(parts), timeless(epochs(parts))) == short
+    good("train", trees, "training.max_steps=9", "--out", parts, "--resume")
+    assert [record["step"] for record in epochs(parts)] == [5, 9]
+    good("train", trees, "training.max_steps=13", "--out", parts, "--resume")
+    for name in ("best.safetensors", "step-0000000013.safetensors"):
+        assert checkpoints(parts)[name] == checkpoints(whole)[name]
+    assert timeless(epochs(parts)) == timeless(epochs(whole))
+
+
+def test_a_result_whose_loss_is_not_finite_is_a_divergence(line, tmp_path):
+    done = mlp(
+        "train", line, "network.layers=[{}]", "optimizer=sgd", "learning_rate=1e30", "training.batch_size=full",
+        "training.epochs=1", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.code == 4
+    assert "is not finite" in done.err

@@ -1,6 +1,7 @@
 """`mlp train`: read config and data, show what will happen, train, show what came out."""
 
 import math
+import shlex
 import time
 
 import click
@@ -52,12 +53,15 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
 
     from mlp_cli.model import Model, load_data
     from mlp_cli.runs.directory import RunDirectory
-    from mlp_cli.training import Listener, Trainer, begin, check, fit
+    from mlp_cli.training import Listener, Trainer, begin, check, fit, take_initial
     from mlp_cli.training import resume as resume_run
 
     dataset = load_data(config)
     model = Model.new(config, dataset)
     check(model, dataset)
+    if not resume:
+        # a mistake here must not leave an empty run behind
+        take_initial(model)
 
     with RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn) as run:
         _introduce(console, dataset, model, run)
@@ -70,6 +74,8 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
             progress.epochs = trainer.total_steps / trainer.steps_per_epoch
         checkpoint = run.newest_valid(console.warn) if resume else None
         if checkpoint is None:
+            if resume:
+                take_initial(model)
             begin(trainer)
         else:
             resume_run(trainer, checkpoint)
@@ -153,7 +159,8 @@ def _conclude(console, model, run, result):
     if counts is not None and len(counts) <= SHOWN_CLASSES:
         console.result(f"\n{confusion_table(counts, model.task.classes)}    ({name} rows)")
     console.say(f"\nCheckpoint: {run.path / result.checkpoints['best']}")
-    console.say(f"Next: mlp eval {run.path}    or    mlp predict {run.path} FILE")
+    place = shlex.quote(str(run.path))
+    console.say(f"Next: mlp eval {place}    or    mlp predict {place} FILE")
 
 
 class _Bar:
