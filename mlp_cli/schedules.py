@@ -17,9 +17,6 @@ FLAT_PART = 0.75  # part of the run in which flat_cosine stays where it is
 PLATEAU_THRESHOLD = 1e-4  # an improvement by less than this part does not count
 ALMOST = 1e-9  # 1.1 epochs of 10 steps are 11 steps, although 1.1 * 10 > 11 in float64
 
-# Schedules that stretch to the end of the run.
-NEED_TOTAL = ("polynomial", "cosine", "one_cycle", "flat_cosine", "coslog")
-
 
 def learning_rates(config, first, count, steps_per_epoch, total_steps=None, scale=1.0):
     """Rates of the updates first, ..., first + count - 1, counted from 1: float64 (count,).

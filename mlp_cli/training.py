@@ -25,6 +25,7 @@ from mlp_cli.network.network import load_initial
 from mlp_cli.runs import checkpoint as checkpoints
 from mlp_cli.runs.directory import RunDirectory, find_model
 from mlp_cli.schedules import Plateau
+from mlp_cli.vocab import NEED_TOTAL
 
 # How often on_divergence: rollback halves the rate before it gives up.
 MAX_ROLLBACKS = 10
@@ -519,7 +520,7 @@ def _warn_of_new_total(trainer: Trainer, before: dict) -> None:
     now, then = trainer.config.training, before["training"]
     same = (now.epochs, now.max_steps) == (then.get("epochs"), then.get("max_steps"))
     schedule = trainer.config.learning_rate.schedule
-    if not same and schedule in schedules.NEED_TOTAL:
+    if not same and schedule in NEED_TOTAL:
         trainer.listener.warn(
             f"the length of the run has changed: from step {trainer.progress.step} on, the {schedule} schedule follows "
             "the new length"

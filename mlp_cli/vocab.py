@@ -73,6 +73,9 @@ SCHEDULES = (
     "inverse_scaling",
 )
 
+# Schedules that stretch to the end of the run.
+NEED_TOTAL = ("polynomial", "cosine", "one_cycle", "flat_cosine", "coslog")
+
 INITIALIZERS = (
     "zeros",
     "constant",

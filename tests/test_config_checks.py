@@ -340,7 +340,7 @@ def test_steps_and_runs(sections, expected):
 
 def test_the_schedules_that_need_the_length_of_the_run_are_refused_by_schedules_too():
     options = {"one_cycle": "{schedule: one_cycle, peak: 0.1}"}
-    for name in checks.NEEDS_TOTAL:
+    for name in checks.NEED_TOTAL:
         rate = options.get(name, name)
         config = from_resolved(yaml.safe_load(f"data: {{path: a}}\nnetwork: {{layers: [{{}}]}}\nlearning_rate: {rate}"))
         with pytest.raises(ConfigError, match="needs the length of the run"):

@@ -22,7 +22,7 @@ network: {{layers: [{{}}]}}
     ("data", "message"),
     [
         ("target: Y", "c.yaml:3:11 data.target: expected a column of {rows} (a, b, y); got 'Y'"),
-        ("exclude: [c]", "c.yaml:3:3 data.exclude: expected a column of {rows} (a, b, y); got 'c'"),
+        ("exclude: [c]", "c.yaml:3:13 data.exclude.0: expected a column of {rows} (a, b, y); got 'c'"),
         ("sample_weight: 7", "c.yaml:3:18 data.sample_weight: expected a column of {rows} by name or by number from 0"),
         ("split: {test: 0.01}", "c.yaml:3:17 data.split.test: 0.01 of 4 rows leaves no row for test"),
     ],

@@ -8,9 +8,9 @@ from mlp_cli.config.checks_network import LAYERS, ONE_WINNER, network_problems, 
 from mlp_cli.config.leaves import show
 from mlp_cli.config.schema import has_validation
 from mlp_cli.config.schema_data import Source
-from mlp_cli.config.schema_learning import CLASS_METRICS, NEEDS_TOTAL, NUMBER_METRICS
+from mlp_cli.config.schema_learning import CLASS_METRICS, NUMBER_METRICS
 from mlp_cli.config.tree import Problem
-from mlp_cli.vocab import CLASS_ACTIVATIONS, CLASS_LOSSES
+from mlp_cli.vocab import CLASS_ACTIVATIONS, CLASS_LOSSES, NEED_TOTAL
 
 OUTPUTS_OF = {
     "binary_cross_entropy": ("softmax", "sigmoid", "hard_sigmoid", "gaussian"),
@@ -239,7 +239,7 @@ def rate_problems(rate, training):
     if rate.schedule == "one_cycle" and rate.peak < rate.initial:
         message = f"expected a peak >= initial, which is {rate.initial:g}; got {rate.peak:g}"
         yield Problem(("learning_rate", "peak"), message, involves=(("learning_rate", "initial"),))
-    if rate.schedule in NEEDS_TOTAL and training.epochs is None and training.max_steps is None:
+    if rate.schedule in NEED_TOTAL and training.epochs is None and training.max_steps is None:
         message = (
             f"{rate.schedule} needs the length of the run, which max_time does not tell: "
             "give training.epochs or training.max_steps, or use another schedule"

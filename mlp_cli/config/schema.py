@@ -96,7 +96,11 @@ def fill_defaults(config):
         training.restore_best = has_validation(config.data)
     checkpoint = training.checkpoint
     if (checkpoint.every_epochs, checkpoint.every_steps, checkpoint.every_seconds) == (None, None, None):
-        checkpoint.every_seconds = DEFAULT_SECONDS
+        if training.on_divergence == "rollback":
+            # what a rollback goes back to must not depend on the clock
+            checkpoint.every_epochs = 1
+        else:
+            checkpoint.every_seconds = DEFAULT_SECONDS
 
 
 def fill_rates(optimizer, rate):

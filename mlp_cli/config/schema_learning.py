@@ -74,7 +74,9 @@ Reduction = Annotated[
     str, Words(("mean", "sum")), about("Whether a batch's loss is the mean or the sum over its samples.")
 ]
 Smoothing = Annotated[
-    float, Number(at_least=0, below=1), about("The part of each class target that is spread evenly over all classes.")
+    float,
+    Number(at_least=0, below=1),
+    about("The part of each target spread evenly: over all classes under softmax, else over a unit's two values."),
 ]
 Weights = Annotated[
     Annotated[str | dict[str, float], ClassWeights()] | None,
@@ -135,7 +137,8 @@ Momentum = Annotated[float, Decay, about("How much of the last step goes into th
 Beta1 = Annotated[float, Decay, about("The decay of the running mean of gradients.")]
 Beta2 = Annotated[float, Decay, about("The decay of the second running mean.")]
 Rho = Annotated[float, Decay, about("The decay of the running mean of squared gradients.")]
-Epsilon = Annotated[float, Number(above=0), about("Added to the denominator.")]
+# The bound keeps it from becoming 0, and 0/0, in float32.
+Epsilon = Annotated[float, Number(at_least=1e-30), about("Added to the denominator.")]
 ClipNorm = Annotated[Positive | None, about("The largest length of the whole gradient; null does not clip.")]
 ClipValue = Annotated[Positive | None, about("The largest size of a gradient's element; null does not clip.")]
 
@@ -369,8 +372,6 @@ LEARNING_RATE = Family(
     number="initial",
     order=SCHEDULES,
 )
-
-NEEDS_TOTAL = ("polynomial", "cosine", "one_cycle", "flat_cosine", "coslog")
 
 
 class Regularization(Options):

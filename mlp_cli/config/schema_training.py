@@ -45,7 +45,9 @@ class EarlyStopping(Options):
 class Checkpoint(Options):
     """When the state of the run is saved."""
 
-    every_epochs: AtLeastOne | None = option(None, "Saves after so many epochs.")
+    every_epochs: AtLeastOne | None = option(
+        None, "Saves after so many epochs; null is 1 under on_divergence: rollback where nothing else is said."
+    )
     every_steps: AtLeastOne | None = option(None, "Saves after so many steps.")
     every_seconds: Positive | None = option(
         None, f"Saves after so many seconds; null is {DEFAULT_SECONDS:g} where nothing else is said, else never."
@@ -72,7 +74,8 @@ class Training(Options):
     )
     checkpoint: Checkpoint = option(Checkpoint, "When the state of the run is saved.")
     on_divergence: Annotated[str, Words(("stop", "rollback"))] = option(
-        "stop", "What happens when the loss is no longer finite: stop, or go back and halve the rate."
+        "stop",
+        "What happens when the loss is no longer finite: stop, or go back to the last checkpoint and halve the rate.",
     )
 
     @field_serializer("max_time")

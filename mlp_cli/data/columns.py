@@ -55,7 +55,7 @@ def _targets(table, options, taken):
     if getattr(table, "flattened", False):
         raise DataError(f"{table.source}: holds images without labels; give both as {{x: ..., y: ...}}")
     if options.target is not None:
-        targets = _resolved(table, _target_keys(options), "data.target")
+        targets = _resolved(table, _target_keys(options), "data.target", isinstance(options.target, list))
         if not targets:
             raise OptionError("data.target", "is an empty list; expected a column")
         return targets
@@ -69,8 +69,9 @@ def _target_keys(options):
     return options.target if isinstance(options.target, list | tuple) else [options.target]
 
 
-def _resolved(table, keys, option):
-    names = [_resolve(table, key, option) for key in keys]
+def _resolved(table, keys, option, of_list=True):
+    """The columns that `keys` name. Messages point at the item of a list."""
+    names = [_resolve(table, key, f"{option}.{i}" if of_list else option) for i, key in enumerate(keys)]
     for name in names:
         if names.count(name) > 1:
             raise OptionError(option, f"names {quoted(name)} twice")
