@@ -16,6 +16,7 @@ from mlp_cli.network.coding import Coding, class_weights, code
 from mlp_cli.network.machine import Machine, Rows
 from mlp_cli.network.network import Network
 from mlp_cli.runs import checkpoint as checkpoints
+from mlp_cli.vocab import CLASS_ACTIVATIONS, CLASS_LOSSES
 
 PREPROCESSING = "preprocessing."
 
@@ -117,7 +118,5 @@ def load_data(config) -> Dataset:
 
 def numbers_are_classes(config) -> bool:
     """Whether output layer or loss take numeric targets for class numbers."""
-    from mlp_cli.vocab import CLASS_ACTIVATIONS, CLASS_LOSSES
-
     last = config.network.layers[-1].activation.name
     return last in CLASS_ACTIVATIONS or config.loss.name in CLASS_LOSSES

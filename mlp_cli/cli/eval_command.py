@@ -1,5 +1,6 @@
 """`mlp eval`: metrics of a trained network on a split of its run, or on another file."""
 
+import math
 import re
 
 import click
@@ -108,7 +109,10 @@ def _requirement(text):
     """(metric, comparison, number, text) of --require."""
     match = REQUIREMENT.match(text)
     try:
-        return match[1], match[2], float(match[3]), text
+        number = float(match[3])
+        if math.isnan(number):
+            raise ValueError("never met")
+        return match[1], match[2], number, text
     except (TypeError, ValueError):
         raise click.UsageError(
             f"--require: expected a metric, one of >= <= > <, and a number, as in 'accuracy>=0.97'; got {text!r}"

@@ -7,6 +7,9 @@ import click
 from mlp_cli.cli import options
 from mlp_cli.cli.console import Console, count, layer_table, metric, table
 
+# The rows of a full batch where only a checkpoint is at hand.
+ASSUMED_ROWS = 1024
+
 
 @click.command("inspect", short_help="Show a network: layers, preprocessing, provenance.")
 @click.argument("arguments", metavar="MODEL|CONFIG [key=value ...]", nargs=-1, required=True)
@@ -28,7 +31,7 @@ def command(arguments, as_json, quiet):
         if len(paths) > 1 or overrides:
             raise click.UsageError("expected one run directory or checkpoint, or configs that end in .yaml or .yml")
         model, facts = _from_model(Path(paths[0]))
-    facts = {**facts, **_network_facts(model)}
+    facts = {**facts, **_network_facts(model, facts.get("rows", {}).get("train"))}
     console.emit(facts)
     console.result(_report(facts))
 
@@ -70,13 +73,17 @@ def _from_model(path):
     return Model.from_checkpoint(saved), facts
 
 
-def _network_facts(model):
+def _network_facts(model, rows):
+    """What follows from the network itself; `rows` of training data, where they are known, tell a full batch."""
     from mlp_cli.network.machine import memory_needed
     from mlp_cli.network.network import describe
 
     program = model.network.program
     batch = model.config.training.batch_size
-    batch = batch if isinstance(batch, int) else 32
+    if batch == "full":
+        batch = rows or ASSUMED_ROWS
+    elif batch is None:
+        batch = min(32, rows or 32)
     return {
         "task": model.task.kind,
         "targets": list(model.task.targets),
@@ -90,6 +97,7 @@ def _network_facts(model):
         "parameter_bytes": program.parameter_count * model.network.dtype.itemsize,
         "training_bytes": memory_needed(model.network, batch),
         "training_batch": batch,
+        "batch_is_assumed": model.config.training.batch_size == "full" and not rows,
         "preprocessing": model.preprocessing.describe(),
     }
 
@@ -109,8 +117,11 @@ def _report(facts):
     if "rows" in facts:
         lines.append("  rows: " + ", ".join(f"{name} {count(n)}" for name, n in facts["rows"].items()))
     lines += ["", layer_table(facts["layers"])]
-    lines.append(f"  parameters {_bytes(facts['parameter_bytes'])}; training in batches of {facts['training_batch']} "
-                 f"takes {_bytes(facts['training_bytes'])} besides the data")  # fmt: skip
+    batch = f"{facts['training_batch']}" + (" (assumed for `full`)" if facts["batch_is_assumed"] else "")
+    lines.append(
+        f"  parameters {_bytes(facts['parameter_bytes'])}; training in batches of {batch} "
+        f"takes {_bytes(facts['training_bytes'])} besides the data"
+    )
     lines += ["", "Preprocessing:", *(f"  {line}" for line in facts["preprocessing"])]
     summary = facts.get("summary")
     if summary:

@@ -3,7 +3,9 @@
 import click
 
 from mlp_cli.cli import options
-from mlp_cli.cli.console import Console
+from mlp_cli.cli.console import Console, harmless
+
+BLOCK_LINES = 10_000
 
 
 @click.command("predict", short_help="Predict for raw rows.")
@@ -23,7 +25,6 @@ def command(model, data, output, keep, threads, quiet):
     cat new.csv | mlp predict runs/digits-001 - --keep id
     """
     import csv
-    import io
     import sys
     from pathlib import Path
 
@@ -43,14 +44,24 @@ def command(model, data, output, keep, threads, quiet):
         # not through Console: rows are data, with whatever characters they hold, in UTF-8 as in a file
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8")
+        # but a terminal would obey the escapes in them
+        clean = harmless if sys.stdout.isatty() else str
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(lines)
+        writer.writerow(map(clean, header))
+        writer.writerows(map(clean, line) for line in lines)
         sys.stdout.flush()
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    files.write_output(Path(output), text.getvalue().encode())
+    files.write_output(Path(output), *_encoded(csv, header, lines))
     console.say(f"{batch.rows:,} rows written to {output}")
+
+
+def _encoded(csv, header, lines):
+    """The CSV text as bytes, a block of lines at a time."""
+    import io
+    import itertools
+
+    lines = itertools.chain([header], lines)
+    while block := list(itertools.islice(lines, BLOCK_LINES)):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(block)
+        yield text.getvalue().encode()

@@ -4,7 +4,7 @@ runs/digits-001/
     config.yaml                               resolved and re-runnable
     metrics.jsonl                             a line per epoch
     checkpoints/step-0000012345.safetensors   the newest few
-    checkpoints/best.safetensors              the best on the validation split, where there is one
+    checkpoints/best.safetensors              the result: the best on the validation split, else the last
     summary.json                              written at the end
     lock                                      who is writing
 """
@@ -241,8 +241,8 @@ class RunDirectory:
 def find_model(path: Path) -> Path:
     """The checkpoint file that MODEL means: itself, or the best one of a run directory.
 
-    That is `best.safetensors`, which a run with a validation split keeps, and the newest checkpoint otherwise. Whether
-    it is valid is for `checkpoint.read` to say. Raises CheckpointError when there is none.
+    That is `best.safetensors`, which a run has at its end, or as soon as it knows a best epoch, and the newest
+    checkpoint before. Whether it is valid is for `checkpoint.read` to say. Raises CheckpointError when there is none.
     """
     path = Path(path)
     if os.path.isfile(path):
