@@ -315,8 +315,14 @@ class Trainer:
             raise self.divergence(trouble)
         rate = self.progress.last_rate
         rollbacks, scale = self.progress.rollbacks + 1, self.progress.rate_scale / 2
+        if self.snapshot[0]["position"]["step"] == self.progress.step and len(self.run.step_checkpoints()) > 1:
+            # not one step leads on from the last checkpoint, so the rate is not to blame: to the one before
+            self.run.forget(self.progress.step)
+            found = self.run.newest_valid(self.listener.warn)
+            self.snapshot = (found.meta, found.tensors)
         meta, tensors = self.snapshot
         self.restore(meta, tensors, "the last checkpoint")
+        self.saved_position, self.saved_best = (self.progress.step, self.progress.epoch), None
         self.progress.rollbacks, self.progress.rate_scale = rollbacks, scale
         self.run.history.truncate_after(self.progress.epoch)
         self.listener.warn(

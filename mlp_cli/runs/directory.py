@@ -153,6 +153,12 @@ class RunDirectory:
             )
         return None
 
+    def forget(self, step: int) -> None:
+        """Deletes the checkpoint of a step from which the run cannot go on. Raises SystemFault."""
+        path = self.checkpoint_path(step)
+        files.remove(path)
+        self._proven.discard(path)
+
     def prune(self, keep: int) -> None:
         """Deletes all but the newest `keep` checkpoints (one at least), never the best and never the only valid one.
 
