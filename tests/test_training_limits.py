@@ -1,6 +1,7 @@
 """When a run ends, which epoch is its result, what its learning rates were, and what happens when it diverges."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from cli import (
 
 from mlp_cli import config as configs
 from mlp_cli import schedules
+from mlp_cli.runs.directory import RunDirectory
 
 
 @pytest.fixture
@@ -340,6 +342,44 @@ def test_rollback_recovers(line, tmp_path):
     # the same again
     good("train", line, *overrides, "training.on_divergence=rollback", "--out", tmp_path / "again")
     assert result(out) == result(tmp_path / "again")
+
+
+@pytest.mark.parametrize("saving", ["{every_steps: 1}", "{every_steps: 4}", "{every_epochs: 3}", "{every_epochs: 1}"])
+@pytest.mark.parametrize("batch", ["8", "full"])
+def test_rollback_recovers_from_checkpoints_that_lead_nowhere(line, tmp_path, saving, batch):
+    # the last checkpoint before the divergence has a loss that is not finite itself
+    done = good(
+        "train", line, "network.layers=[{}]", "optimizer=sgd", "learning_rate=40", "training.epochs=60",
+        f"training.batch_size={batch}", "training.on_divergence=rollback", f"training.checkpoint={saving}",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert "going back to step " in done.err
+    records = epochs(tmp_path / "run")
+    assert [record["epoch"] for record in records] == list(range(1, 61))
+    losses = [record["train"]["loss"] for record in records]
+    assert losses[-1] < max(losses) / 1e6
+    steps = [int(name[5:15]) for name in checkpoints(tmp_path / "run") if name.startswith("step")]
+    assert max(steps) == records[-1]["step"] == summary(tmp_path / "run")["steps"]
+
+
+@pytest.mark.parametrize("step", [8, 50, 120, 200])
+def test_rollback_of_a_run_that_was_interrupted(line, tmp_path, monkeypatch, step):
+    config = ["network.layers=[{}]", "optimizer=sgd", "learning_rate=40", "training.epochs=40"]
+    config = [line, *config, "training.on_divergence=rollback", "training.checkpoint.every_steps=1"]
+    good("train", *config, "--out", tmp_path / "whole")
+    save, stops = RunDirectory.save, []
+
+    def watched(self, at, arrays, meta):
+        path = save(self, at, arrays, meta)
+        if at == step and not stops:
+            stops.append(signal.raise_signal(signal.SIGINT))
+        return path
+
+    monkeypatch.setattr(RunDirectory, "save", watched)
+    assert mlp("train", *config, "--out", tmp_path / "run").code == 130
+    monkeypatch.undo()
+    good("train", *config, "--out", tmp_path / "run", "--resume")
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 
 def test_rollback_from_a_weight_that_is_not_finite(line, tmp_path):

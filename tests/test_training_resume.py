@@ -324,6 +324,21 @@ def test_eval_of_an_interrupted_run(tmp_path):
     assert good("eval", out, "--split", "validation", "--json").json["metrics"] == best["validation"]
 
 
+def test_resumption_where_run_and_data_have_moved(tmp_path):
+    config = config_of("momentum", tmp_path)
+    good("train", config, "--out", tmp_path / "whole")
+    assert mlp("train", config, "--out", tmp_path / "run", when=signal_at("epoch 3 ")).code == 130
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "run").rename(tmp_path / "moved" / "run")
+    (tmp_path / "trees.csv").rename(tmp_path / "moved" / "trees.csv")
+    run = tmp_path / "moved" / "run"
+    place = f"data.path={tmp_path}/moved/trees.csv"
+    assert mlp("train", run / "config.yaml", "--out", run, "--resume").code == 3
+    good("train", run / "config.yaml", place, "--out", run, "--resume")
+    assert result(run)[2:] == result(tmp_path / "whole")[2:]
+    assert good("eval", run, "--json").json["metrics"] == summary(tmp_path / "whole")["metrics"]["test"]
+
+
 # In processes of their own, in the middle of an epoch
 
 
