@@ -270,8 +270,9 @@ def entry(signature):
 
         def call(dtype, *arguments):
             if dtype not in ready:
-                jit.prepare(dtype)
-                declared.compile(dtype)
+                # `prepare` leaves out inner kernels where a cache holds their callers
+                for inner in [*jit.KERNELS, declared]:
+                    inner.compile(dtype)
                 ready.add(dtype)
             return declared.dispatcher(*arguments)
 

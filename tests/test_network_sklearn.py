@@ -12,7 +12,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 ROWS, BATCH = 96, 16
 ALPHA = 0.3
 RATE = 0.02
-EPSILON = 1e-60
+EPSILON = 1e-30
 NAMES = {"identity": "linear", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 SOLVERS = {
     "sgd": ({"solver": "sgd", "momentum": 0.0}, {"name": "sgd"}),
