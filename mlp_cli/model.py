@@ -103,6 +103,11 @@ class Model:
         values = np.ascontiguousarray(scaled.astype(self.network.dtype))
         return Rows(part.x, values=values, loss_weights=weight, metric_weights=weight)
 
+    @property
+    def is_unscaled(self) -> bool:
+        """Whether regression outputs are in the user's units as they are."""
+        return bool(np.all(self.task.target_scale == 1.0) and np.all(self.task.target_shift == 0.0))
+
     def unscaled(self, outputs: np.ndarray) -> np.ndarray:
         """Regression outputs (n, k) in the user's units, float64."""
         return outputs.astype(np.float64) * self.task.target_scale + self.task.target_shift

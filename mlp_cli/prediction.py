@@ -28,7 +28,8 @@ def predict(machine: Machine, model: Model, batch: Batch, look=None) -> tuple[li
 def _cells(model: Model, outputs: np.ndarray) -> list[list[str]]:
     """The cells of predicted rows, from their outputs (n, units)."""
     if not model.coding.classes:
-        return [[str(value) for value in row] for row in model.unscaled(outputs)]
+        values = outputs if model.is_unscaled else model.unscaled(outputs)
+        return [[str(value) for value in row] for row in values]
     labels = [model.task.classes[number] for number in model.coding.predicted(outputs)]
     # in the network's own precision: more digits would be noise
     probabilities = model.coding.probabilities(outputs).astype(model.network.dtype)

@@ -25,7 +25,7 @@ def command(arguments, as_json, quiet):
     from mlp_cli.errors import CheckFailed
     from mlp_cli.gradient_check import TOLERANCE, check_gradients
     from mlp_cli.model import Model, load_data
-    from mlp_cli.training import check, take_initial
+    from mlp_cli.starting import check, take_initial
 
     console = Console(quiet, as_json)
     precise = config.model_copy(update={"dtype": "float64"})

@@ -53,8 +53,10 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
 
     from mlp_cli.model import Model, load_data
     from mlp_cli.runs.directory import RunDirectory
-    from mlp_cli.training import Listener, Trainer, begin, check, fit, take_initial
-    from mlp_cli.training import resume as resume_run
+    from mlp_cli.starting import begin, check, take_initial
+    from mlp_cli.starting import resume as resume_run
+    from mlp_cli.trainer import Listener, Trainer
+    from mlp_cli.training import fit
 
     dataset = load_data(config)
     model = Model.new(config, dataset)

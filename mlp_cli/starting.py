@@ -1,0 +1,137 @@
+"""How a run begins: what is checked once the data is read, initial weights, and going on from a checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mlp_cli import metrics
+from mlp_cli.data import Dataset
+from mlp_cli.errors import CheckpointError, ConfigError
+from mlp_cli.evaluation import training_metrics
+from mlp_cli.kernels import layout
+from mlp_cli.model import Model
+from mlp_cli.network.network import load_initial
+from mlp_cli.runs import checkpoint as checkpoints
+from mlp_cli.runs.directory import find_model
+from mlp_cli.trainer import Trainer, batch_size
+from mlp_cli.vocab import NEED_TOTAL
+
+# What may differ between a run and its resumption; a schedule that needs the total follows the new one.
+MAY_CHANGE = ("epochs", "max_steps", "max_time", "checkpoint", "early_stopping.patience")
+
+
+def check(model: Model, dataset: Dataset) -> None:
+    """What can only be checked once the data is read. ConfigError where the config asks for what cannot be."""
+    config = model.config
+    batch_size(config, len(dataset.train.x))
+    if config.training.early_stopping is not None:
+        _check_metric(model, dataset, config.training.early_stopping.metric, "training.early_stopping.metric")
+    if config.learning_rate.schedule == "plateau":
+        _check_metric(model, dataset, config.learning_rate.metric, "learning_rate.metric")
+
+
+def _check_metric(model: Model, dataset: Dataset, metric: str, key: str) -> None:
+    """Refuse a metric that this task, or the training rows as they are met, does not have."""
+    if dataset.validation is not None:
+        known, where, remedy = list(metrics.names(model.task)), "with these validation rows", ""
+    else:
+        known = list(training_metrics(_no_totals(model), model))
+        where, remedy = "without validation rows", ", or set data.split.validation"
+    if metric not in known:
+        raise model.config.error(
+            key, f"a {model.task.kind} {where} has no {metric!r}; choose among {', '.join(known)}{remedy}"
+        )
+
+
+def begin(trainer: Trainer) -> None:
+    """Start at the model's initial parameters."""
+    trainer.machine.prepare_training(trainer.rows, trainer.batch_size)
+
+
+def take_initial(model: Model) -> None:
+    """Give a new model the parameters of `network.initial`, if the config names a checkpoint or a run there.
+
+    CheckpointError where it cannot be read, ConfigError where it is of another network.
+    """
+    initial = model.config.network.initial
+    if initial is None:
+        return
+    try:
+        path = find_model(Path(initial))
+        tensors = checkpoints.read(path).tensors
+    except CheckpointError as error:
+        raise CheckpointError(f"{model.config.where('network.initial')}: {error}") from None
+    load_initial(model.network, tensors, str(path))
+
+
+def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
+    """Go on from a checkpoint of this run: same data, and a config that differs in nothing that shapes the past.
+
+    ConfigError where either differs, with the difference.
+    """
+    meta, source = checkpoint.meta, str(checkpoint.path)
+    if meta.get("fingerprint") != trainer.dataset.fingerprint:
+        raise ConfigError(
+            f"{source}: the data are not those that the run was begun with; restore them, "
+            "or start afresh in another directory or with --force"
+        )
+    changes = differences(_shaping(meta.get("config", {})), _shaping(trainer.config.resolved()))
+    if changes:
+        raise ConfigError(
+            f"{source}: the run was begun with another config ({'; '.join(changes)}); undo the change, "
+            "or start afresh in another directory or with --force"
+        )
+    trainer.restore(meta, checkpoint.tensors, source)
+    _warn_of_new_total(trainer, meta["config"])
+    trainer.snapshot = (meta, checkpoint.tensors)
+    trainer.saved_position = (trainer.progress.step, trainer.progress.epoch)
+    kept = trainer.run.history.truncate_after(trainer.progress.epoch)
+    if kept < trainer.progress.epoch:
+        trainer.listener.warn(f"{trainer.run.metrics_path}: {trainer.progress.epoch - kept} lines are missing")
+
+
+def _warn_of_new_total(trainer: Trainer, before: dict) -> None:
+    """A schedule that runs to the end of the run follows the new end."""
+    now, then = trainer.config.training, before["training"]
+    same = (now.epochs, now.max_steps) == (then.get("epochs"), then.get("max_steps"))
+    schedule = trainer.config.learning_rate.schedule
+    if not same and schedule in NEED_TOTAL:
+        trainer.listener.warn(
+            f"the length of the run has changed: from step {trainer.progress.step} on, the {schedule} schedule follows "
+            "the new length"
+        )
+
+
+def _shaping(config: dict) -> dict:
+    """A resolved config as flat `a.b.c` keys, without those that may change on resumption and where files lie."""
+    flat = {}
+
+    def walk(value, key):
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                walk(inner, f"{key}.{name}" if key else str(name))
+        elif isinstance(value, list):
+            for number, inner in enumerate(value):
+                walk(inner, f"{key}.{number}")
+        else:
+            flat[key] = value
+
+    walk(config, "")
+    allowed = tuple(f"training.{name}" for name in MAY_CHANGE)
+    paths = ("data.path", "data.train", "data.validation", "data.test")
+    return {key: value for key, value in flat.items() if not key.startswith((*allowed, *paths))}
+
+
+def differences(before: dict, after: dict) -> list[str]:
+    """Lines `key: before -> after` for what differs."""
+    keys = sorted(before.keys() | after.keys())
+    return [f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)]
+
+
+def _no_totals(model: Model) -> np.ndarray:
+    """Running sums of no rows, to see which metrics they give."""
+    classes = model.coding.classes
+    body = classes**2 * (classes <= 256) if classes else model.coding.outputs * layout.TARGET_TOTALS
+    totals = np.zeros(layout.TOTALS_HEAD + body)
+    totals[layout.TOTALS_HEAD :] = 1.0
+    return totals
