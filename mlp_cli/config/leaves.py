@@ -8,6 +8,7 @@ import difflib
 import math
 import re
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from pydantic_core import PydanticCustomError, core_schema
@@ -57,16 +58,16 @@ def did_you_mean(word, choices):
     return f". Did you mean {suggestion}?" if suggestion else ""
 
 
-class Leaf:
+class Leaf(ABC):
     """A kind of value. Subclasses say what is expected, whether a value is it, and the JSON Schema."""
 
+    @abstractmethod
     def expectation(self):
         """The phrase after `expected`, as in `a number > 0`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def accepts(self, value):
         """Whether this is such a value."""
-        raise NotImplementedError
 
     def convert(self, value):
         """The normal form of an accepted value."""
@@ -76,9 +77,9 @@ class Leaf:
         """What follows the message for a refused value, as in `. Did you mean relu?`"""
         return ""
 
+    @abstractmethod
     def json_schema(self):
         """The JSON Schema of what may be written."""
-        raise NotImplementedError
 
     def check(self, value):
         """The normal form, or the error that says what is expected."""

@@ -16,7 +16,8 @@ largest relative error; Remez's algorithm in 50 digits found them. The logarithm
 
 from dataclasses import dataclass
 
-from mlp_cli.kernels.lanes import Emit, Value, intrinsic
+from mlp_cli.kernels.emit import Emit, Value
+from mlp_cli.kernels.lanes import intrinsic
 
 INFINITY = float("inf")
 NAN = float("nan")
@@ -432,46 +433,4 @@ def cospi(e: Emit, x: Value) -> Value:
 # --- for numba code -----------------------------------------------------------------------------------------------
 
 
-@intrinsic("v(v)")
-def vexp(e, x):
-    return exp(e, x)
-
-
-@intrinsic("v(v)")
-def vlog(e, x):
-    return log(e, x)
-
-
-@intrinsic("v(v)")
-def vlog1p(e, x):
-    return log1p(e, x)
-
-
-@intrinsic("v(v)")
-def vtanh(e, x):
-    return tanh(e, x)
-
-
-@intrinsic("v(v)")
-def vsigmoid(e, x):
-    return sigmoid(e, x)
-
-
-@intrinsic("v(v)")
-def vsin(e, x):
-    return sin(e, x)
-
-
-@intrinsic("v(v)")
-def vcos(e, x):
-    return cos(e, x)
-
-
-@intrinsic("v(v)")
-def vsinpi(e, x):
-    return sinpi(e, x)
-
-
-@intrinsic("v(v)")
-def vcospi(e, x):
-    return cospi(e, x)
+vexp, vlog, vsinpi, vcospi = (intrinsic("v(v)")(generator) for generator in (exp, log, sinpi, cospi))

@@ -3,7 +3,8 @@
 from llvmlite import ir
 from numba import types
 
-from mlp_cli.kernels.lanes import INT32, INT64, Value, intrinsic
+from mlp_cli.kernels.emit import INT32, INT64, Value
+from mlp_cli.kernels.lanes import intrinsic
 
 
 def _element(e, address: Value, index: Value, of_type, size: int):

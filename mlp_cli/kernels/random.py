@@ -9,8 +9,9 @@ import numpy as np
 from llvmlite import ir
 
 from mlp_cli.kernels import elementary as math_of
+from mlp_cli.kernels.emit import INT64, Value
 from mlp_cli.kernels.jit import kernel
-from mlp_cli.kernels.lanes import INT64, Value, intrinsic, pointer_to
+from mlp_cli.kernels.lanes import intrinsic, pointer_to
 from mlp_cli.vocab import STREAMS
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

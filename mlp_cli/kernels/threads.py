@@ -11,8 +11,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from mlp_cli.kernels.emit import INT32, INT64, Value
 from mlp_cli.kernels.jit import kernel
-from mlp_cli.kernels.lanes import INT32, INT64, Value, intrinsic
+from mlp_cli.kernels.lanes import intrinsic
 from mlp_cli.kernels.layout import CLAIMS, DONE
 
 _WORD = 8  # bytes of an int64
