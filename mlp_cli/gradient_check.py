@@ -34,6 +34,7 @@ class Block:
 
     @property
     def passed(self) -> bool:
+        """Whether the block agrees, or cannot be compared."""
         return self.error <= TOLERANCE or bool(self.remark)
 
 

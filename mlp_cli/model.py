@@ -86,6 +86,7 @@ class Model:
         return meta, tensors
 
     def machine(self, threads: int) -> Machine:
+        """The network at work, in at most so many threads."""
         return Machine(self.network, threads)
 
     def rows(self, part: Split | Batch) -> Rows:

@@ -77,10 +77,12 @@ class EpochClock:
 
     @property
     def seconds(self) -> float:
+        """Seconds since the epoch began."""
         return time.monotonic() - self.began
 
     @property
     def samples_per_second(self) -> float:
+        """The speed of the training steps alone."""
         return self.samples / self.step_seconds if self.step_seconds > 0 else 0.0
 
 
@@ -200,6 +202,7 @@ class Trainer:
             self.machine.stop()
 
     def time_is_over(self) -> bool:
+        """Whether `training.max_time` has passed."""
         limit = self.config.training.max_time
         return limit is not None and time.monotonic() - self.began >= limit
 

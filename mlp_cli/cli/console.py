@@ -22,14 +22,17 @@ class Console:
 
     @property
     def is_terminal(self) -> bool:
+        """Whether somebody looks at stderr."""
         return sys.stderr.isatty()
 
     @property
     def has_colour(self) -> bool:
+        """Whether colour may be used there."""
         return self.is_terminal and not os.environ.get("NO_COLOR")
 
     @property
     def has_bars(self) -> bool:
+        """Whether a live bar may be drawn there."""
         return self.has_colour and not self.quiet
 
     def say(self, text: str = "") -> None:
@@ -38,6 +41,7 @@ class Console:
             self._write(sys.stderr, harmless(text) + "\n")
 
     def warn(self, text: str) -> None:
+        """A warning, on stderr."""
         word = "\x1b[33mWarning:\x1b[0m" if self.has_colour else "Warning:"
         if not self.quiet:
             self._write(sys.stderr, f"{word} {harmless(text)}\n")

@@ -28,19 +28,23 @@ class LazyGroup(click.Group):
     """A group that imports a command's module when the command is called, not to list it."""
 
     def list_commands(self, context):
+        """The verbs, in the order of their use."""
         return list(COMMANDS)
 
     def get_command(self, context, name):
+        """A verb's command, from its module."""
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"mlp_cli.cli.{name}_command")
         return module.command
 
     def format_commands(self, context, formatter):
+        """The list of verbs, from the table above: nothing is imported for it."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(self, context, arguments):
+        """The command that is meant, or an error with the nearest verb."""
         try:
             return super().resolve_command(context, arguments)
         except click.UsageError:

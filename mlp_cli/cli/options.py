@@ -40,6 +40,7 @@ def data_source(paths: tuple[str, ...], what: str):
 
 
 def thread_count(asked: int | None) -> int:
+    """The threads asked for, or the processors that this process may use."""
     from mlp_cli.runs.provenance import available_processors
 
     return asked or available_processors()

@@ -194,10 +194,12 @@ class _Bar:
             )
 
     def warn(self, text):
+        """A warning, below the bar."""
         self.close()
         self.console.warn(text)
 
     def close(self):
+        """Take the bar away."""
         if self.bar is not None:
             self.bar.refresh()
             self.bar.close()

@@ -48,6 +48,7 @@ def problems(config):
 
 
 def data_problems(data):
+    """What does not fit together in `data`."""
     if data.path is not None and data.train is not None:
         yield Problem(
             ("data", "train"), "path already holds all rows: remove path or train", involves=(("data", "path"),)
@@ -224,12 +225,14 @@ def _names(targets, target):
 
 
 def optimizer_problems(optimizer):
+    """What does not fit together in `optimizer`."""
     if getattr(optimizer, "nesterov", False) and optimizer.momentum == 0:
         message = "nesterov looks ahead along the momentum, which is 0: give momentum, 0.9 for example"
         yield Problem(("optimizer", "nesterov"), message, involves=(("optimizer", "momentum"),))
 
 
 def rate_problems(rate, training):
+    """What does not fit together in `learning_rate`."""
     if rate.schedule == "multistep":
         for index in range(1, len(rate.milestones)):
             before, after = rate.milestones[index - 1 : index + 1]
@@ -251,6 +254,7 @@ def rate_problems(rate, training):
 
 
 def training_problems(config):
+    """What does not fit together in `training`."""
     training = config.training
     if training.restore_best and not has_validation(config.data):
         message = "no validation rows tell which epoch is best: give data.split.validation or data.validation"

@@ -54,10 +54,12 @@ class Node:
 
     @property
     def is_mapping(self):
+        """Whether this is a mapping."""
         return isinstance(self.value, dict)
 
     @property
     def is_list(self):
+        """Whether this is a list."""
         return isinstance(self.value, list)
 
     def child(self, part):

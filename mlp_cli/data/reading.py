@@ -43,6 +43,7 @@ class Reading:
 
     @classmethod
     def from_state(cls, state):
+        """The reading that `state` described."""
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in state.items()})
 
 

@@ -187,6 +187,7 @@ FLOAT64 = Table(
 
 
 def table(e: Emit) -> Table:
+    """The coefficients for the generator's scalar type."""
     return FLOAT32 if e.bits == 32 else FLOAT64
 
 
@@ -245,6 +246,7 @@ def expm1(e: Emit, x: Value) -> Value:
 
 
 def tanh(e: Emit, x: Value) -> Value:
+    """The hyperbolic tangent."""
     a = e.abs(x)
     h = _half_expm1(e, e.minimum(e.constant(table(e).tanh_high), a + a))
     return e.copysign(h / (h + 1.0), x)
@@ -290,6 +292,7 @@ def _log_at_the_ends(e: Emit, u: Value, y: Value) -> Value:
 
 
 def log(e: Emit, x: Value) -> Value:
+    """The natural logarithm."""
     c = table(e)
     subnormal = x < c.smallest_normal
     u = e.where(subnormal, x * 2.0**c.mantissa_bits, x)
@@ -358,6 +361,7 @@ def normal_pdf(e: Emit, x: Value) -> Value:
 
 
 def erf(e: Emit, x: Value) -> Value:
+    """The error function."""
     a = e.abs(x)
     near = e.fma(x, e.polynomial(x * x, table(e).erf), x)
     tail = _upper_tail(e, _bounded_size(e, x * 2.0**0.5))

@@ -26,6 +26,7 @@ class Value:
 
     @property
     def type(self):
+        """The LLVM type."""
         return self.llvm.type
 
     def _is_float(self):
@@ -104,13 +105,16 @@ class Value:
         return self._compare(">=", other)
 
     def equals(self, other):
+        """Lane by lane a == b: `==` itself would be misleading for generated code."""
         return self._compare("==", other)
 
     def below_unsigned(self, other):
+        """Lane by lane a < b as unsigned integers."""
         b = self.e.constant(other, self.type).llvm
         return Value(self.e, self.e.builder.icmp_unsigned("<", self.llvm, b))
 
     def is_nan(self):
+        """Lane by lane whether this is NaN."""
         return Value(self.e, self.e.builder.fcmp_unordered("uno", self.llvm, self.llvm))
 
 
@@ -151,6 +155,7 @@ class Emit:
         return Value(self, ir.Constant(of_type, [self.constant(x, of_type.element).llvm.constant for x in xs]))
 
     def lane_numbers(self) -> Value:
+        """0, 1, 2, … as integers."""
         return Value(self, ir.Constant(self.int_vector, list(range(self.lanes))))
 
     def splat(self, x: Value) -> Value:
@@ -170,9 +175,11 @@ class Emit:
         return self.splat(Value(self, self.builder.trunc(x.llvm, self.int)) if self.bits < 64 else x)
 
     def from_double(self, x: Value) -> Value:
+        """A float64 scalar, rounded to the lanes' type."""
         return Value(self, self.builder.fptrunc(x.llvm, self.float)) if self.bits < 64 else x
 
     def to_double(self, x: Value) -> Value:
+        """A scalar as float64."""
         return Value(self, self.builder.fpext(x.llvm, ir.DoubleType())) if self.bits < 64 else x
 
     def double_of_int(self, x: Value) -> Value:
@@ -219,12 +226,15 @@ class Emit:
         return result
 
     def sqrt(self, x: Value) -> Value:
+        """The square root, correctly rounded."""
         return self._call("sqrt", x)
 
     def abs(self, x: Value) -> Value:
+        """|x|."""
         return self._call("fabs", x)
 
     def copysign(self, magnitude: Value, sign: Value) -> Value:
+        """The size of the one with the sign of the other."""
         return self._call("copysign", magnitude, sign)
 
     def where(self, condition: Value, a, b) -> Value:
@@ -240,12 +250,15 @@ class Emit:
         return self.where(a > b, a, b)
 
     def minimum(self, a: Value, b) -> Value:
+        """a where a < b, else b."""
         return self.where(a < b, a, b)
 
     def both(self, p: Value, q: Value) -> Value:
+        """p and q."""
         return Value(self, self.builder.and_(p.llvm, q.llvm))
 
     def either(self, p: Value, q: Value) -> Value:
+        """p or q."""
         return Value(self, self.builder.or_(p.llvm, q.llvm))
 
     def first_lanes(self, n: Value) -> Value:
@@ -253,6 +266,7 @@ class Emit:
         return self.lane_numbers() < self.splat_int(n)
 
     def shuffle(self, a: Value, b: Value, lanes) -> Value:
+        """A vector of the lanes with these numbers, counted through a and then b."""
         pattern = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
         return Value(self, self.builder.shuffle_vector(a.llvm, b.llvm, pattern))
 
@@ -265,11 +279,13 @@ class Emit:
         return x
 
     def lane(self, x: Value, i: int) -> Value:
+        """One lane, as a scalar."""
         return Value(self, self.builder.extract_element(x.llvm, ir.Constant(INT32, i)))
 
     # --- memory and control --------------------------------------------------------------------------------
 
     def at(self, pointer: Value, n) -> Value:
+        """The address n elements on."""
         n = self.constant(n, INT64) if not isinstance(n, Value) else n
         return Value(self, self.builder.gep(pointer.llvm, [n.llvm]))
 
@@ -279,6 +295,7 @@ class Emit:
         return Value(self, self.builder.load(p, align=self.bits // 8))
 
     def store(self, pointer: Value, x: Value) -> None:
+        """A vector or scalar to memory."""
         p = self.builder.bitcast(pointer.llvm, x.type.as_pointer())
         self.builder.store(x.llvm, p, align=self.bits // 8)
 
@@ -304,9 +321,11 @@ class Emit:
         return Value(self, self.builder.call(function, [place, align, mask, zeros]))
 
     def load_scalar(self, pointer: Value) -> Value:
+        """One element."""
         return Value(self, self.builder.load(pointer.llvm, align=self.bits // 8))
 
     def variable(self, initial: Value) -> "Variable":
+        """A value that changes in a loop."""
         return Variable(self, initial)
 
     @contextlib.contextmanager
@@ -339,7 +358,9 @@ class Variable:
         self.set(initial)
 
     def get(self) -> Value:
+        """The value now."""
         return Value(self.e, self.e.builder.load(self.slot))
 
     def set(self, x: Value) -> None:
+        """Change it."""
         self.e.builder.store(x.llvm, self.slot)

@@ -254,6 +254,7 @@ def take_coefficients(coefficients, step, scratch):
 
 @kernel("n(p)")
 def clear_zeros(scratch):
+    """Make the zeros from which products start."""
     for i in range(SCRATCH_ZEROS, SCRATCH_COEFFICIENTS):
         store(at(scratch, i), 0.0)
 

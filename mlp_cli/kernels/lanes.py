@@ -114,11 +114,13 @@ def store(e, pointer, x):
 
 @intrinsic("v(p)")
 def vload(e, pointer):
+    """A vector from memory."""
     return e.load(pointer)
 
 
 @intrinsic("n(p,v)")
 def vstore(e, pointer, x):
+    """A vector to memory."""
     e.store(pointer, x)
 
 
@@ -148,41 +150,49 @@ def vfull(e, pointer, x):
 
 @intrinsic("v(v,v,v)")
 def vfma(e, a, b, c):
+    """a b + c, rounded once."""
     return e.fma(a, b, c)
 
 
 @intrinsic("v(v,v)")
 def vadd(e, a, b):
+    """a + b."""
     return a + b
 
 
 @intrinsic("v(v,v)")
 def vsub(e, a, b):
+    """a - b."""
     return a - b
 
 
 @intrinsic("v(v,v)")
 def vmul(e, a, b):
+    """a b."""
     return a * b
 
 
 @intrinsic("v(v,v)")
 def vdiv(e, a, b):
+    """a / b."""
     return a / b
 
 
 @intrinsic("v(v)")
 def vsqrt(e, a):
+    """The square root of every lane."""
     return e.sqrt(a)
 
 
 @intrinsic("v(v,v)")
 def vmax(e, a, b):
+    """The larger of each two lanes (`Emit.maximum`)."""
     return e.maximum(a, b)
 
 
 @intrinsic("v(v,v)")
 def vmin(e, a, b):
+    """The smaller of each two lanes (`Emit.minimum`)."""
     return e.minimum(a, b)
 
 

@@ -53,6 +53,7 @@ def code(activation: str, loss: str) -> int:
 
 
 def is_fused(loss_code: int) -> bool:
+    """Whether the loss is computed from pre-activations."""
     return loss_code >= FUSED_BASE
 
 

@@ -112,6 +112,7 @@ class _ScalarEmit:
         self.emit = emit
 
     def splat(self, x):
+        """A scalar is what it is."""
         return x
 
 

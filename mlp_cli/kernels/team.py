@@ -57,5 +57,6 @@ class Team:
                     look()
 
     def close(self) -> None:
+        """Send the threads home."""
         for work in self._work:
             work.put(None)

@@ -28,11 +28,13 @@ def _word(e, address: Value, index: Value):
 
 @intrinsic("i(u,i)", scalar=types.float64)
 def atomic_load(e, address, index):
+    """Read a word, with all that was written before it."""
     return Value(e, e.builder.load_atomic(_word(e, address, index), "acquire", 8))
 
 
 @intrinsic("n(u,i,i)", scalar=types.float64)
 def atomic_store(e, address, index, value):
+    """Write a word, after all that was written before."""
     e.builder.store_atomic(value.llvm, _word(e, address, index), "release", 8)
 
 

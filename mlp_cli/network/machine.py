@@ -65,6 +65,7 @@ class Machine:
         self._training: np.ndarray | None = None
 
     def close(self) -> None:
+        """Send the threads home."""
         self.team.close()
 
     def stop(self) -> None:

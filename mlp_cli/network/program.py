@@ -39,6 +39,7 @@ class Parameter:
 
     @property
     def count(self) -> int:
+        """Numbers without padding."""
         return self.inputs * self.units
 
 
@@ -98,10 +99,12 @@ class Program:
     # --- building ------------------------------------------------------------------------------------------
 
     def buffer(self, columns: int) -> int:
+        """A new buffer of so many columns; its number."""
         self.buffers.append(columns)
         return len(self.buffers) - 1
 
     def parameter(self, name, inputs, units, matrix, learns, role, layer, fans) -> Parameter:
+        """A new parameter, behind those there are."""
         size = layout.matrix_size(inputs, units, self.dtype) if matrix else layout.padded(units, self.dtype)
         made = Parameter(name, inputs, units, matrix, learns, self.parameter_size, size, role, layer, fans)
         self.parameter_size += size
@@ -109,6 +112,7 @@ class Program:
         return made
 
     def state(self, name: str, units: int) -> State:
+        """New running statistics, behind those there are."""
         made = State(name, units, self.state_size)
         self.state_size += layout.padded(units, self.dtype)
         self.states.append(made)
@@ -116,10 +120,12 @@ class Program:
 
     @property
     def has_batch_norm(self) -> bool:
+        """Whether rows depend on each other."""
         return any(op.kind == layout.BATCH_NORM for op in self.ops)
 
     @property
     def parameter_count(self) -> int:
+        """Parameters without padding."""
         return sum(parameter.count for parameter in self.parameters)
 
     @property
@@ -215,6 +221,7 @@ class Placed:
         return offset
 
     def gradient(self, buffer: int) -> int:
+        """Where a buffer's gradient lies, aliases followed; 0 where it has none."""
         while buffer in self.program.aliases:
             buffer = self.program.aliases[buffer]
         return self.gradients.get(buffer, 0)
@@ -292,6 +299,7 @@ class _Builder:
         self.program.output = buffer
 
     def layer(self, layer, source: int, name: str, output: bool = False) -> int:
+        """Build a layer of any kind; the number of its result buffer."""
         builders = {
             "dense": self.dense,
             "residual": self.residual,
@@ -334,6 +342,7 @@ class _Builder:
         return result
 
     def dense(self, layer, source, name, output):
+        """y = f(x W + b), then dropout."""
         units = self.outputs if output else layer.units
         inputs = self.program.buffers[source]
         activation = layer.activation.name
@@ -343,6 +352,7 @@ class _Builder:
         return self.random_op(layout.DROPOUT, result, layer.dropout)
 
     def residual(self, layer, source, name, output):
+        """x + f(x)."""
         columns = self.program.buffers[source]
         self.line(name, "residual", columns, columns, "", 0, 0)
         inner = self.inner(layer, source, name)
@@ -359,11 +369,13 @@ class _Builder:
         return result
 
     def inner(self, layer, source, name):
+        """The layers of a block, one after the other."""
         for number, part in enumerate(layer.layers):
             source = self.layer(part, source, f"{name}.layers.{number}")
         return source
 
     def highway(self, layer, source, name, output):
+        """T f(x) + (1 - T) x, then dropout."""
         columns = self.program.buffers[source]
         activation = layer.activation.name
         parameters = 2 * (columns * columns + columns)
@@ -376,6 +388,7 @@ class _Builder:
         return self.random_op(layout.DROPOUT, result, layer.dropout)
 
     def concat(self, layer, source, name, output):
+        """[x, f(x)]."""
         columns = self.program.buffers[source]
         line = self.line(name, "concat", columns, 0, "", 0, 0)
         inner = self.inner(layer, source, name)
@@ -385,6 +398,7 @@ class _Builder:
         return result
 
     def norm(self, layer, source, name, kind, word, **fields):
+        """What both normalisations have: gamma, beta and epsilon."""
         columns = self.program.buffers[source]
         self.line(name, word, columns, columns, "", 2 * columns, 0)
         fans = (columns, columns)
@@ -396,11 +410,13 @@ class _Builder:
         return op
 
     def layer_norm(self, layer, source, name, output):
+        """Normalisation over the units of a row."""
         op = self.norm(layer, source, name, layout.LAYER_NORM, "layer_norm")
         op.auxiliary_rows = 1
         return op.result
 
     def batch_norm(self, layer, source, name, output):
+        """Normalisation over the rows of a batch."""
         columns = self.program.buffers[source]
         mean = self.program.state(f"{name}.running_mean", columns)
         self.program.state(f"{name}.running_var", columns)
@@ -409,6 +425,7 @@ class _Builder:
         return op.result
 
     def positional_encoding(self, layer, source, name, output):
+        """Sines and cosines of 2^k pi x."""
         columns = self.program.buffers[source]
         units = 2 * layer.frequencies * columns
         self.line(name, "positional_encoding", columns, units, "", 0, 0)
@@ -417,6 +434,7 @@ class _Builder:
         return result
 
     def line(self, name, kind, inputs, units, activation, parameters, multiply_adds) -> Line:
+        """A new line of the layer table."""
         made = Line(name, kind, inputs, units, activation, parameters, multiply_adds)
         self.program.lines.append(made)
         return made
