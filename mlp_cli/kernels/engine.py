@@ -79,7 +79,7 @@ def rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, b
             gather(job, base, rows, first_draw, start, count)
         forward(job, ops, parameters, base, scratch, phase.forward_from, phase.forward_to, start, count, first_draw)
         if phase.loss:
-            meet_loss(job, base, rows, first_draw, start, count, 0, batch)
+            meet_loss(job, base, scratch, rows, first_draw, start, count, 0, batch)
             if job.classes == 0:
                 finish_outputs(job, base, start, count)
         backward(job, ops, parameters, base, scratch, phase.backward_from, phase.backward_to, start, count,
@@ -345,7 +345,7 @@ def evaluate_rows(parameters, jobs, ops, rows, thread):
         gather(job, base, rows, first, 0, n)
         forward(job, ops, p, base, scratch, 0, ops.shape[0], 0, n, first)
         if job.target_classes != 0 or job.target_values != 0:
-            meet_loss(job, base, rows, first, 0, n, first, n)
+            meet_loss(job, base, scratch, rows, first, 0, n, first, n)
         finish_outputs(job, base, 0, n)
         for i in range(n):
             y = at(base, job.output + i * job.output_stride)

@@ -9,6 +9,7 @@ import inspect
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import models, register_model
 
@@ -206,6 +207,27 @@ def vfirst(e, x, n, rest):
 def vsum(e, x):
     """The sum of all lanes, in one tree."""
     return e.to_double(e.lane(e.reduce(x, lambda a, b: a + b), 0))
+
+
+@intrinsic("v(v,i)")
+def vsum_in_order(e, x, n):
+    """The sum of the first n lanes, one after the other, in every lane."""
+    return _chain(e, n, [x], lambda total, x_k: total + x_k)
+
+
+@intrinsic("v(v,v,i)")
+def vdot_in_order(e, x, y, n):
+    """The sum of x y over the first n lanes, one chain of fused steps, in every lane."""
+    return _chain(e, n, [x, y], lambda total, x_k, y_k: e.fma(x_k, y_k, total))
+
+
+def _chain(e, n, vectors, combine):
+    slots = [cgutils.alloca_once_value(e.builder, x.llvm) for x in vectors]
+    rows = [Value(e, e.builder.bitcast(slot, e.float.as_pointer())) for slot in slots]
+    total = e.variable(e.constant(0.0, e.float))
+    with e.loop(n) as k:
+        total.set(combine(total.get(), *(e.load_scalar(e.at(row, k)) for row in rows)))
+    return e.splat(total.get())
 
 
 @intrinsic("f(v)")

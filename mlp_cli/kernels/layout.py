@@ -30,8 +30,9 @@ NORM_BLOCK = 1024
 # Rows of a weight matrix whose gradient is computed, and used, while it is in the first-level cache.
 GRADIENT_ROWS = 32
 
-# A thread's scratch memory, in elements: zeros, the step's coefficients, a block of gradient, a transposed panel.
-SCRATCH_ZEROS, SCRATCH_COEFFICIENTS, SCRATCH_GRADIENT, SCRATCH_TRANSPOSED = 0, 32, 64, 1088
+# A thread's scratch memory, in elements: zeros, the step's coefficients, a block of gradient, what the losses of a
+# square of rows and classes need, a transposed panel.
+SCRATCH_ZEROS, SCRATCH_COEFFICIENTS, SCRATCH_GRADIENT, SCRATCH_LOSS, SCRATCH_TRANSPOSED = 0, 32, 64, 1088, 1408
 
 # Words of the control block, each on a cache line of its own (8 int64).
 STOP, DONE, PROGRESS, STATUS, HALT, NEXT, CLAIMS = (8 * i for i in range(7))

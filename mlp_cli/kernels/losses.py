@@ -17,15 +17,18 @@ from mlp_cli.kernels.lanes import (
     lanes_of,
     vadd,
     vdiv,
+    vdot_in_order,
     vfirst,
     vfma,
     vfull,
     vlane,
     vload,
+    vmaximum,
     vmul,
     vstore,
     vsub,
     vsum,
+    vsum_in_order,
 )
 from mlp_cli.vocab import LOSSES
 
@@ -214,9 +217,21 @@ def elementwise_row(e, code, option, d, y, t, outputs, scale):
 
 
 @kernel("f(f,p,p,p,i,f)")
-def softmax_cross_entropy_row(alpha, d, z, t, outputs, scale):
-    """loss = Σt log Σexp(alpha z) - Σ t alpha z; d = scale alpha (p Σt - t)."""
+def softmax_cross_entropy_row(alpha, d, z, t, outputs, factor):
+    """loss = Σt log Σexp(alpha z) - Σ t alpha z; d = factor (p Σt - t).
+
+    Up to a vector of outputs are added up one after the other, as `softmax_cross_entropy_columns` does it.
+    """
     lanes = lanes_of(z)
+    if outputs <= lanes:
+        scaled = vfirst(vmul(vfull(z, alpha), vload(z)), outputs, -math.inf)
+        shifted = vsub(scaled, vfull(z, vmaximum(scaled)))
+        part = math_of.vexp(shifted)
+        t_0 = vload(t)
+        total, mass = vsum_in_order(part, outputs), vsum_in_order(t_0, outputs)
+        gap = vsub(vmul(vdiv(part, total), mass), t_0)
+        vstore(d, vfirst(vmul(vfull(z, factor), gap), outputs, 0.0))
+        return vlane(vsub(vmul(mass, math_of.vlog(total)), vdot_in_order(shifted, t_0, outputs)))
     largest = row_maximum(alpha, z, outputs)
     sums, products, targets = vfull(z, 0.0), vfull(z, 0.0), vfull(z, 0.0)
     for j in range(0, outputs, lanes):
@@ -229,11 +244,47 @@ def softmax_cross_entropy_row(alpha, d, z, t, outputs, scale):
         products = vfma(shifted, t_j, products)
         targets = vadd(targets, t_j)
     total, mass = vfull(z, vsum(sums)), vfull(z, vsum(targets))
-    factor = vfull(z, scale * alpha)
     for j in range(0, outputs, lanes):
         p = vdiv(vload(at(d, j)), total)
-        vstore(at(d, j), vmul(factor, vsub(vmul(p, mass), vload(at(t, j)))))
+        vstore(at(d, j), vmul(vfull(z, factor), vsub(vmul(p, mass), vload(at(t, j)))))
     return vlane(vmul(mass, math_of.vlog(total))) - vsum(products)
+
+
+@intrinsic("v(f,p,i,p,p,f,f,p)")
+def softmax_cross_entropy_columns(e, alpha, z, outputs, label, factor, low, high, winner):
+    """`softmax_cross_entropy_row` for as many rows as a vector has lanes, which hold a row each; returns their losses.
+
+    z: `outputs` vectors, one a class, which become the gradients. label, factor: a number a row. low, high: the coding
+    of the targets. winner: receives the predicted classes.
+    """
+    alpha, low, high = (e.splat_double(x) for x in (alpha, low, high))
+    label, factor = e.load(label), e.load(factor)
+    place = lambda k: e.at(z, k * e.lanes)  # noqa: E731
+    target = lambda k: e.where(label.equals(e.int_to_float(e.splat_int(k))), high, low)  # noqa: E731
+
+    largest, best, which = (e.variable(e.constant(x)) for x in (-math.inf, -math.inf, 0.0))
+    with e.loop(outputs) as k:
+        z_k = e.load(place(k))
+        largest.set(e.maximum(alpha * z_k, largest.get()))
+        # NaN counts as the largest, the lowest of equals wins
+        first_nan = e.both(z_k.is_nan(), best.get().equals(best.get()))
+        wins = e.either(z_k > best.get(), first_nan)
+        which.set(e.where(wins, e.int_to_float(e.splat_int(k)), which.get()))
+        best.set(e.where(wins, z_k, best.get()))
+    e.store(winner, which.get())
+
+    total, products, mass = (e.variable(e.constant(0.0)) for _ in range(3))
+    with e.loop(outputs) as k:
+        shifted = alpha * e.load(place(k)) - largest.get()
+        part = math_of.exp(e, shifted)
+        e.store(place(k), part)
+        total.set(total.get() + part)
+        products.set(e.fma(shifted, target(k), products.get()))
+        mass.set(mass.get() + target(k))
+    with e.loop(outputs) as k:
+        p = e.load(place(k)) / total.get()
+        e.store(place(k), factor * (p * mass.get() - target(k)))
+    return mass.get() * math_of.log(e, total.get()) - products.get()
 
 
 @intrinsic("v(v,v,v,f,v)")
@@ -287,7 +338,7 @@ def loss_row(code, option, alpha, d, y, t, outputs, scale):
     alpha is the inverse temperature of a softmax output.
     """
     if code == SOFTMAX_CROSS_ENTROPY:
-        return softmax_cross_entropy_row(alpha, d, y, t, outputs, scale)
+        return softmax_cross_entropy_row(alpha, d, y, t, outputs, scale * alpha)
     if code == SOFTMAX_FOCAL:
         return softmax_focal_row(alpha, option, d, y, t, outputs, scale)
     return elementwise_row(code, option, d, y, t, outputs, scale)

@@ -40,3 +40,18 @@ def int32_at(e, address, index):
 def set_int32_at(e, address, index, x):
     """Store element `index` of an int32 array."""
     e.builder.store(e.builder.trunc(x.llvm, INT32), _element(e, address, index, INT32, 4))
+
+
+@intrinsic("n(u,i,v)")
+def set_doubles_at(e, address, index, x):
+    """Store a vector as elements index, index + 1, … of a float64 array."""
+    doubles = ir.VectorType(ir.DoubleType(), e.lanes)
+    wide = x.llvm if e.bits == 64 else e.builder.fpext(x.llvm, doubles)
+    e.builder.store(wide, _element(e, address, index, doubles, 8), align=8)
+
+
+@intrinsic("n(u,i,v)")
+def set_int32s_at(e, address, index, x):
+    """Store a vector of whole numbers as elements index, index + 1, … of an int32 array."""
+    integers = ir.VectorType(INT32, e.lanes)
+    e.builder.store(e.builder.fptosi(x.llvm, integers), _element(e, address, index, integers, 4), align=4)

@@ -30,10 +30,19 @@ from mlp_cli.kernels.layout import (
     LAYER_NORM,
     NOISE,
     POSITIONAL,
+    SCRATCH_LOSS,
 )
-from mlp_cli.kernels.losses import FUSED_BASE, loss_row
-from mlp_cli.kernels.memory import double_at, int32_at, set_double_at, set_int32_at
+from mlp_cli.kernels.losses import FUSED_BASE, SOFTMAX_CROSS_ENTROPY, loss_row, softmax_cross_entropy_columns
+from mlp_cli.kernels.memory import (
+    double_at,
+    int32_at,
+    set_double_at,
+    set_doubles_at,
+    set_int32_at,
+    set_int32s_at,
+)
 from mlp_cli.kernels.norms import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
+from mlp_cli.kernels.tile import transpose_square
 
 
 @kernel("n(p,p,i)")
@@ -70,16 +79,15 @@ def write_class(job, target, number):
 
 @kernel("n(job,p,rows,i,i,i)")
 def gather(job, base, rows, first_draw, start, n):
-    """Inputs and targets of the batch's rows start … start + n - 1, which are the epoch's draws from first_draw on."""
+    """Inputs, and targets that are numbers, of the batch's rows start … start + n - 1: the epoch's draws from first_draw
+    on."""
     x = like(base, job.x)
     for i in range(start, start + n):
         row = int(rows[first_draw + i])
         copy_row(at(base, job.input + i * job.input_stride), at(x, row * job.features), job.features)
-        target = at(base, job.target + i * job.target_stride)
-        if job.target_classes != 0:
-            write_class(job, target, int32_at(job.target_classes, row))
-        elif job.target_values != 0:
+        if job.target_values != 0:
             values = like(base, job.target_values)
+            target = at(base, job.target + i * job.target_stride)
             copy_row(target, at(values, row * job.outputs_count), job.outputs_count)
 
 
@@ -133,29 +141,70 @@ def backward(job, ops, parameters, base, scratch, begin, end, start, n, first_dr
             dropout_backward(op, base, start, n, first_draw, job.epoch, job.seed)
 
 
-@kernel("n(job,p,rows,i,i,i,i,i)")
-def meet_loss(job, base, rows, first_draw, start, n, first_result, batch):
-    """Loss, gradient and predicted class of n rows; their results go to first_result + start on.
+@kernel("f(job,i,i)")
+def loss_weight(job, row, batch):
+    """What a row's gradient is multiplied by: that of the batch's mean unless the loss is a sum."""
+    weight = 1.0 if job.loss_weights == 0 else double_at(job.loss_weights, row)
+    return weight if job.sum_reduction else weight / batch
 
-    A row's loss and gradient are weighted; the gradient is that of the batch's mean unless the loss is a sum.
-    """
-    for i in range(start, start + n):
-        weight = 1.0
-        if job.loss_weights != 0:
+
+@kernel("n(job,p,rows,i,i,i,i)")
+def meet_loss_of_row(job, base, rows, first_draw, i, first_result, batch):
+    """Loss, gradient and predicted class of row i of a batch."""
+    row = int(rows[first_draw + i])
+    y = at(base, job.output + i * job.output_stride)
+    t = at(base, job.target + i * job.target_stride)
+    d = at(base, job.output_gradient + i * job.output_stride)
+    if job.target_classes != 0:
+        write_class(job, t, int32_at(job.target_classes, row))
+    scale = loss_weight(job, row, batch)
+    loss = loss_row(job.loss, job.loss_option, job.output_a, d, y, t, job.outputs_count, scale)
+    if job.loss_weights != 0:
+        loss *= double_at(job.loss_weights, row)
+    set_double_at(job.row_losses, first_result + i, loss)
+    if job.classes > 0:
+        predicted = int(load(y) > job.middle)
+        if job.single_unit == 0:
+            predicted = row_winner(y, job.outputs_count)
+        set_int32_at(job.row_predictions, first_result + i, predicted)
+
+
+@kernel("n(job,p,p,rows,i,i,i,i)")
+def meet_softmax_of_square(job, base, scratch, rows, first_draw, start, first_result, batch):
+    """`meet_loss_of_row` for as many rows from `start` on as a vector has lanes: one class after the other, all rows at
+    once, to the same bits."""
+    lanes = lanes_of(base)
+    z = at(scratch, SCRATCH_LOSS)
+    label, factor, winner = at(z, lanes * lanes), at(z, lanes * (lanes + 1)), at(z, lanes * (lanes + 2))
+    for i in range(lanes):
+        row = int(rows[first_draw + start + i])
+        store(at(label, i), int32_at(job.target_classes, row))
+        store(at(factor, i), loss_weight(job, row, batch) * job.output_a)
+    transpose_square(z, lanes, at(base, job.output + start * job.output_stride), job.output_stride)
+    losses = softmax_cross_entropy_columns(job.output_a, z, job.outputs_count, label, factor, job.low, job.high, winner)
+    for k in range(job.outputs_count, lanes):
+        vstore(at(z, k * lanes), vfull(z, 0.0))
+    transpose_square(at(base, job.output_gradient + start * job.output_stride), job.output_stride, z, lanes)
+    set_doubles_at(job.row_losses, first_result + start, losses)
+    set_int32s_at(job.row_predictions, first_result + start, vload(winner))
+    if job.loss_weights != 0:
+        for i in range(start, start + lanes):
             weight = double_at(job.loss_weights, int(rows[first_draw + i]))
-        scale = weight
-        if job.sum_reduction == 0:
-            scale = weight / batch
-        y = at(base, job.output + i * job.output_stride)
-        t = at(base, job.target + i * job.target_stride)
-        d = at(base, job.output_gradient + i * job.output_stride)
-        loss = loss_row(job.loss, job.loss_option, job.output_a, d, y, t, job.outputs_count, scale)
-        set_double_at(job.row_losses, first_result + i, weight * loss)
-        if job.classes > 0:
-            predicted = int(load(y) > job.middle)
-            if job.single_unit == 0:
-                predicted = row_winner(y, job.outputs_count)
-            set_int32_at(job.row_predictions, first_result + i, predicted)
+            set_double_at(job.row_losses, first_result + i, weight * double_at(job.row_losses, first_result + i))
+
+
+@kernel("n(job,p,p,rows,i,i,i,i,i)")
+def meet_loss(job, base, scratch, rows, first_draw, start, n, first_result, batch):
+    """Loss, gradient and predicted class of n rows; their results go to first_result + start on."""
+    i, end = start, start + n
+    lanes = lanes_of(base)
+    if job.loss == SOFTMAX_CROSS_ENTROPY and job.target_classes != 0 and job.outputs_count <= lanes:
+        while i + lanes <= end:
+            meet_softmax_of_square(job, base, scratch, rows, first_draw, i, first_result, batch)
+            i += lanes
+    while i < end:
+        meet_loss_of_row(job, base, rows, first_draw, i, first_result, batch)
+        i += 1
 
 
 @kernel("n(job,p,i,i)")
