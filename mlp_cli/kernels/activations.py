@@ -28,6 +28,7 @@ from mlp_cli.kernels.lanes import (
     vstore,
     vsub,
     vsum,
+    vwinner,
 )
 from mlp_cli.vocab import ACTIVATIONS
 
@@ -171,6 +172,10 @@ _slope_over_rows = intrinsic("n(i,f,f,p,i,p,i,i,i)")(
 @kernel("i(p,i)")
 def row_winner(z, units):
     """The index of the largest of `units` elements, the lowest of equals. NaN counts as the largest, as in NumPy."""
+    if units <= lanes_of(z):
+        winner = vwinner(vload(z), units)
+        if winner >= 0:
+            return winner
     winner = 0
     largest = load(z)
     for j in range(1, units):

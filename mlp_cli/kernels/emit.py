@@ -335,6 +335,12 @@ class Emit:
         with cgutils.for_range(self.builder, count) as loop:
             yield Value(self, loop.index)
 
+    def in_fours(self, n: Value):
+        """`for first, here in e.in_fours(n): with here: …` for lanes first … first + 3, left out where there are none
+        of the first n among them: code for lanes by number that does not do them all."""
+        for first in range(0, self.lanes, 4):
+            yield first, self.builder.if_then((n > first).llvm)
+
     def switch(self, code: Value, bodies: dict) -> None:
         """Run the body of the matching case; bodies maps integers to functions without arguments."""
         builder = self.builder

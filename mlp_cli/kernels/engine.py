@@ -7,13 +7,13 @@ never shows in the bits.
 
 import math
 
+from mlp_cli.kernels.accounting import account, end_step
 from mlp_cli.kernels.dense import dense_gradient, panel_columns, share_start, update_stretch
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import (
     at,
     lanes_of,
     like,
-    load,
     pointer_to,
     store,
     vadd,
@@ -27,7 +27,6 @@ from mlp_cli.kernels.lanes import (
     vstore,
 )
 from mlp_cli.kernels.layout import (
-    ABSOLUTE_ERROR,
     BATCH_NORM,
     DENSE,
     DONE,
@@ -38,32 +37,22 @@ from mlp_cli.kernels.layout import (
     NEXT,
     NORM,
     NORM_BLOCK,
-    NOT_FINITE,
     PROGRESS,
     ROW_BLOCK,
     ROWS,
     SCRATCH_COEFFICIENTS,
     SCRATCH_ZEROS,
-    SQUARED_ERROR,
     STATISTICS_BACKWARD,
     STATISTICS_FORWARD,
-    STATUS,
     STOP,
-    TARGET_SQUARES,
-    TARGET_SUM,
-    TARGET_TOTALS,
-    TOTAL_CORRECT,
-    TOTAL_LOSS,
-    TOTAL_ROWS,
-    TOTAL_WEIGHT,
-    TOTALS_HEAD,
     UPDATE,
 )
-from mlp_cli.kernels.memory import add_double_at, double_at, int32_at, set_double_at
+from mlp_cli.kernels.memory import double_at, set_double_at
 from mlp_cli.kernels.norms import batch_norm_gradient, batch_norm_statistics, batch_norm_sums, layer_norm_gradient
-from mlp_cli.kernels.optimizers import CLIP_FACTOR, COEFFICIENTS, sum_of_squares
+from mlp_cli.kernels.optimizers import CLIP_FACTOR, sum_of_squares, take_coefficients
 from mlp_cli.kernels.rows import backward, copy_out, finish_outputs, forward, gather, meet_loss
-from mlp_cli.kernels.threads import atomic_add, atomic_load, atomic_store, claim, wait_until_done
+from mlp_cli.kernels.samples import train_samples
+from mlp_cli.kernels.threads import atomic_add, atomic_load, claim, wait_until_done
 
 # PyTorch's clip_grad_norm_: the factor is clip_norm / (norm + 1e-6), at most 1.
 CLIP_EPSILON = 1e-6
@@ -86,14 +75,21 @@ def rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, b
                  first_draw, batch)  # fmt: skip
 
 
-@kernel("n(job,ops,p,p,p,i,i,i,i)")
-def gradient_task(job, ops, parameters, base, scratch, n, first_chunk, task, tasks):
+@kernel("n(job,ops,p,p,p,rows,i,i,i,i,i)")
+def gradient_task(job, ops, parameters, base, scratch, rows, first_draw, n, first_chunk, task, tasks):
     """A task's share of every parameter's gradient, and the step on it unless the gradient is kept."""
+    # the task's share of the rows that come next, as `rows_task` will take them
+    after = first_draw + n
+    following = min(n, rows.shape[0] - after)
+    next_draw = after + share_start(following, 8, task, tasks)
+    next_rows = after + share_start(following, 8, task + 1, tasks) - next_draw
     for number in range(ops.shape[0] - 1, -1, -1):
         op = ops[number]
         if op.learns:
             if op.kind == DENSE:
-                dense_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
+                # the first layer's gradient is computed last, and is often the largest
+                dense_gradient(job, op, parameters, base, scratch, rows, next_draw, next_rows if number == 0 else 0,
+                               n, first_chunk, task, tasks)  # fmt: skip
             elif op.kind == LAYER_NORM:
                 layer_norm_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
             elif op.kind == BATCH_NORM:
@@ -173,85 +169,6 @@ def max_norm_task(job, blocks, parameters, task, tasks):
                 vstore(at(column, i * width), vmul(vload(at(column, i * width)), factor))
 
 
-@kernel("f(job,i)")
-def account_losses(job, n):
-    """Add n rows' losses to the epoch's sum; returns their own.
-
-    By blocks of ROW_BLOCK rows, since the length of a chunk depends on the number of threads.
-    """
-    loss = 0.0
-    for k in range(0, n, ROW_BLOCK):
-        part = 0.0
-        for i in range(k, min(k + ROW_BLOCK, n)):
-            part += double_at(job.row_losses, i)
-        add_double_at(job.totals, TOTAL_LOSS, part)
-        loss += part
-    add_double_at(job.totals, TOTAL_ROWS, n)
-    return loss
-
-
-@kernel("f(job,i)")
-def metric_weight(job, row):
-    """What a row counts in metrics."""
-    return 1.0 if job.metric_weights == 0 else double_at(job.metric_weights, row)
-
-
-@kernel("n(job,rows,i,i)")
-def account_classes(job, rows, first_draw, n):
-    """Add n rows' right answers, and their cells of the confusion matrix, to the epoch's sums in order of rows."""
-    # in registers: a sum in memory would wait for its own last store at every row
-    total, correct = double_at(job.totals, TOTAL_WEIGHT), double_at(job.totals, TOTAL_CORRECT)
-    for i in range(n):
-        row = int(rows[first_draw + i])
-        weight = metric_weight(job, row)
-        total += weight
-        truth, predicted = int32_at(job.target_classes, row), int32_at(job.row_predictions, i)
-        if truth == predicted:
-            correct += weight
-        if job.confusion:
-            add_double_at(job.totals, TOTALS_HEAD + truth * job.classes + predicted, weight)
-    set_double_at(job.totals, TOTAL_WEIGHT, total)
-    set_double_at(job.totals, TOTAL_CORRECT, correct)
-
-
-@kernel("n(job,p,rows,i,i)")
-def account_numbers(job, base, rows, first_draw, n):
-    """Add n rows' errors and targets to the epoch's sums of each target, in order of rows."""
-    for i in range(n):
-        weight = metric_weight(job, int(rows[first_draw + i]))
-        add_double_at(job.totals, TOTAL_WEIGHT, weight)
-        y = at(base, job.output + i * job.output_stride)
-        t = at(base, job.target + i * job.target_stride)
-        for j in range(job.outputs_count):
-            target = load(at(t, j))
-            error = load(at(y, j)) - target
-            place = TOTALS_HEAD + j * TARGET_TOTALS
-            add_double_at(job.totals, place + SQUARED_ERROR, weight * error * error)
-            add_double_at(job.totals, place + ABSOLUTE_ERROR, weight * abs(error))
-            add_double_at(job.totals, place + TARGET_SUM, weight * target)
-            add_double_at(job.totals, place + TARGET_SQUARES, weight * target * target)
-
-
-@kernel("n(job,p,rows,i,i,i)")
-def account(job, base, rows, first_draw, n, step):
-    """Add a chunk to the epoch's sums, and stop the run where its loss is not finite."""
-    if not math.isfinite(account_losses(job, n)):
-        atomic_store(job.control, STATUS, NOT_FINITE)
-        atomic_store(job.control, HALT, step + 1)
-    if job.classes > 0:
-        account_classes(job, rows, first_draw, n)
-    else:
-        account_numbers(job, base, rows, first_draw, n)
-
-
-@kernel("n(table,i,p)")
-def take_coefficients(coefficients, step, scratch):
-    """The step's coefficients, rounded to the scalar type, where `update_stretch` finds them."""
-    for i in range(COEFFICIENTS):
-        store(at(scratch, SCRATCH_COEFFICIENTS + i), coefficients[step, i])
-    store(at(scratch, SCRATCH_COEFFICIENTS + CLIP_FACTOR), 1.0)
-
-
 @kernel("n(p)")
 def clear_zeros(scratch):
     """Make the zeros from which products start."""
@@ -266,7 +183,7 @@ def run_task(job, ops, blocks, parameters, base, scratch, rows, phase, first_dra
     if kind == ROWS:
         rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, batch, task, tasks)
     elif kind == GRADIENT:
-        gradient_task(job, ops, parameters, base, scratch, n, first_chunk, task, tasks)
+        gradient_task(job, ops, parameters, base, scratch, rows, first_draw, n, first_chunk, task, tasks)
     elif kind == STATISTICS_FORWARD:
         batch_norm_statistics(job, ops[phase.op], base, n, task, tasks)
     elif kind == STATISTICS_BACKWARD:
@@ -279,14 +196,6 @@ def run_task(job, ops, blocks, parameters, base, scratch, rows, phase, first_dra
         max_norm_task(job, blocks, parameters, task, tasks)
 
 
-@kernel("n(job,i)")
-def end_step(job, step):
-    """Tell the main thread how far training is, and whether to go on."""
-    atomic_store(job.control, PROGRESS, step + 1)
-    if atomic_load(job.control, STOP) != 0:
-        atomic_store(job.control, HALT, step + 1)
-
-
 @kernel("n(s[:],jobs,ops,blocks,phases,rows,table,i)", entry=True)
 def train_steps(parameters, jobs, ops, blocks, phases, rows, coefficients, thread):
     """Steps first_step … end_step - 1 of an epoch whose draws are `rows`; row s of `coefficients` belongs to step
@@ -296,6 +205,9 @@ def train_steps(parameters, jobs, ops, blocks, phases, rows, coefficients, threa
     base = like(p, job.workspace)
     scratch = at(like(p, job.scratch), thread * job.scratch_size)
     clear_zeros(scratch)
+    if job.by_sample:
+        train_samples(job, ops, p, base, scratch, rows, coefficients)
+        return
     tasks = job.tasks
     generation = 0
     for step in range(job.first_step, job.end_step):

@@ -22,7 +22,7 @@ from numba import types
 from numba.core.caching import IndexDataCacheFile
 
 from mlp_cli.errors import MlpError
-from mlp_cli.kernels.lanes import POINTERS
+from mlp_cli.kernels.lanes import POINTERS, VECTORS
 from mlp_cli.kernels.layout import BLOCK, JOB, OP, PHASE
 
 SCALARS = {"float32": types.float32, "float64": types.float64}
@@ -187,8 +187,8 @@ FIXED = {
 
 
 def _numba_type(kind: str, scalar):
-    if kind == "p":
-        return POINTERS[scalar]
+    if kind in "pv":
+        return POINTERS[scalar] if kind == "p" else VECTORS[scalar]
     if kind == "s[:]":
         return scalar[::1]
     return FIXED[kind]
@@ -198,7 +198,8 @@ KERNELS: list[Kernel] = []
 
 
 def kernel(signature: str, entry: bool = False):
-    """Declare a kernel, `@kernel("n(p,i)")`: result and arguments in the letters of `FIXED`, p a pointer to the scalar.
+    """Declare a kernel, `@kernel("n(p,i)")`: result and arguments in the letters of `FIXED`, p a pointer to the scalar,
+    v a vector of it.
 
     Callees must be declared before their callers. Entry kernels are the ones that Python calls.
     """

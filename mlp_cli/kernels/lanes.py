@@ -6,6 +6,7 @@ moves one by n elements. `@intrinsic("v(p,i)")` turns a code generator (see `emi
 """
 
 import inspect
+import math
 
 from llvmlite import ir
 from numba import types
@@ -13,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import models, register_model
 
-from mlp_cli.kernels.emit import FLOATS, INT64, Emit, Value
+from mlp_cli.kernels.emit import FLOATS, INT32, INT64, Emit, Value
 from mlp_cli.kernels.layout import lane_count
 
 
@@ -137,6 +138,26 @@ def vstore_first(e, pointer, x, n):
     e.store_first(pointer, x, n)
 
 
+@intrinsic("n(p)")
+def prefetch(e, pointer):
+    """Ask for the cache line of an address that will be read soon, as far as the second level; no address is wrong."""
+    _prefetch(e, pointer, 2)
+
+
+@intrinsic("n(p,i)")
+def prefetch_vectors(e, pointer, n):
+    """Ask for the cache lines of n vectors that will be used at once, as far as the first level."""
+    with e.loop(n) as i:
+        _prefetch(e, e.at(pointer, i * e.lanes), 3)
+
+
+def _prefetch(e, pointer, level):
+    signature = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
+    function = cgutils.get_or_insert_function(e.builder.module, signature, "llvm.prefetch.p0")
+    to_read, level, data = (ir.Constant(INT32, i) for i in (0, level, 1))
+    e.builder.call(function, [pointer.llvm, to_read, level, data])
+
+
 @intrinsic("v(p)")
 def vbroadcast(e, pointer):
     """One element in every lane."""
@@ -211,23 +232,47 @@ def vsum(e, x):
 
 @intrinsic("v(v,i)")
 def vsum_in_order(e, x, n):
-    """The sum of the first n lanes, one after the other, in every lane."""
+    """The sum of the first n lanes, one after the other, in every lane; lanes beyond n must be zeros."""
     return _chain(e, n, [x], lambda total, x_k: total + x_k)
 
 
 @intrinsic("v(v,v,i)")
 def vdot_in_order(e, x, y, n):
-    """The sum of x y over the first n lanes, one chain of fused steps, in every lane."""
+    """The sum of x y over the first n lanes, one chain of fused steps, in every lane; beyond n they must be zeros."""
     return _chain(e, n, [x, y], lambda total, x_k, y_k: e.fma(x_k, y_k, total))
 
 
 def _chain(e, n, vectors, combine):
-    slots = [cgutils.alloca_once_value(e.builder, x.llvm) for x in vectors]
-    rows = [Value(e, e.builder.bitcast(slot, e.float.as_pointer())) for slot in slots]
     total = e.variable(e.constant(0.0, e.float))
-    with e.loop(n) as k:
-        total.set(combine(total.get(), *(e.load_scalar(e.at(row, k)) for row in rows)))
+    # in registers: a load of one lane from a vector that was just stored would wait for the store
+    for first, here in e.in_fours(n):
+        with here:
+            for k in range(first, first + 4):
+                total.set(combine(total.get(), *(e.lane(x, k) for x in vectors)))
     return e.splat(total.get())
+
+
+@intrinsic("v(p,i,i,f,f)")
+def vone_hot(e, pointer, place, n, low, high):
+    """`high` in lane `place` and `low` in the others of the first n lanes, zeros beyond, for the pointer's type."""
+    low, high = e.splat_double(low), e.splat_double(high)
+    chosen = e.lane_numbers().equals(e.splat_int(place))
+    return e.where(e.first_lanes(n), e.where(chosen, high, low), 0.0)
+
+
+@intrinsic("i(v,i)")
+def vwinner(e, x, n):
+    """The number of the largest of the first n lanes, the lowest of equals; -1 where one of them is NaN."""
+    inside = e.first_lanes(n)
+    largest = e.reduce(e.where(inside, x, -math.inf), e.maximum)
+    first = Value(e, e.builder.cttz(_lane_bits(e, e.both(x.equals(largest), inside)), ir.Constant(ir.IntType(1), 0)))
+    nans = Value(e, _lane_bits(e, e.both(x.is_nan(), inside)))
+    return e.where(nans.equals(0), first, -1)
+
+
+def _lane_bits(e, mask):
+    """A mask as an integer, a bit for each lane."""
+    return e.builder.zext(e.builder.bitcast(mask.llvm, ir.IntType(e.lanes)), INT64)
 
 
 @intrinsic("f(v)")

@@ -27,8 +27,15 @@ ROW_BLOCK = 128
 # Elements of one partial sum of squares of the gradient's norm.
 NORM_BLOCK = 1024
 
-# Rows of a weight matrix whose gradient is computed, and used, while it is in the first-level cache.
-GRADIENT_ROWS = 32
+# Rows of a weight matrix whose gradient is computed in one go; fewer where an optimizer's step on them follows, whose
+# divisions then overlap with the next rows' products (adam on 784-512-512-10: 8 % faster with 8 rows than with 32).
+GRADIENT_ROWS, UPDATE_ROWS = 32, 8
+
+# Bytes that are read again and again without leaving the first-level cache, beside what streams past them.
+NEAR_BYTES = 24 * 1024
+
+# Parameters and moments beyond this do not stay in the second-level cache: they are asked for in time.
+FAR_BYTES = 512 * 1024
 
 # A thread's scratch memory, in elements: zeros, the step's coefficients, a block of gradient, what the losses of a
 # square of rows and classes need, a transposed panel.
@@ -84,7 +91,7 @@ JOB = _fields(
         loss output_activation single_unit sum_reduction
         optimizer plain keep_gradient
         batch_size chunk_rows first_step end_step epoch tasks spin
-        classes confusion partial_count parameter_count training""",
+        classes confusion partial_count parameter_count training near_elements far_parameters by_sample""",
     floats="low high middle loss_option output_a output_b l1 l2 clip_value clip_norm max_norm",
 )
 

@@ -216,22 +216,27 @@ def elementwise_row(e, code, option, d, y, t, outputs, scale):
     return e.to_double(e.lane(e.reduce(total.get(), lambda a, b: a + b), 0))
 
 
+@kernel("f(f,p,p,v,i,f)")
+def softmax_cross_entropy_vector(alpha, d, z, t, outputs, factor):
+    """`softmax_cross_entropy_row` for outputs that fit in a vector, and t in a register.
+
+    They are added up one after the other, as `softmax_cross_entropy_columns` does it.
+    """
+    scaled = vfirst(vmul(vfull(z, alpha), vload(z)), outputs, -math.inf)
+    shifted = vfirst(vsub(scaled, vfull(z, vmaximum(scaled))), outputs, 0.0)
+    part = vfirst(math_of.vexp(shifted), outputs, 0.0)
+    total, mass = vsum_in_order(part, outputs), vsum_in_order(t, outputs)
+    gap = vsub(vmul(vdiv(part, total), mass), t)
+    vstore(d, vfirst(vmul(vfull(z, factor), gap), outputs, 0.0))
+    return vlane(vsub(vmul(mass, math_of.vlog(total)), vdot_in_order(shifted, t, outputs)))
+
+
 @kernel("f(f,p,p,p,i,f)")
 def softmax_cross_entropy_row(alpha, d, z, t, outputs, factor):
-    """loss = Σt log Σexp(alpha z) - Σ t alpha z; d = factor (p Σt - t).
-
-    Up to a vector of outputs are added up one after the other, as `softmax_cross_entropy_columns` does it.
-    """
+    """loss = Σt log Σexp(alpha z) - Σ t alpha z; d = factor (p Σt - t)."""
     lanes = lanes_of(z)
     if outputs <= lanes:
-        scaled = vfirst(vmul(vfull(z, alpha), vload(z)), outputs, -math.inf)
-        shifted = vsub(scaled, vfull(z, vmaximum(scaled)))
-        part = math_of.vexp(shifted)
-        t_0 = vload(t)
-        total, mass = vsum_in_order(part, outputs), vsum_in_order(t_0, outputs)
-        gap = vsub(vmul(vdiv(part, total), mass), t_0)
-        vstore(d, vfirst(vmul(vfull(z, factor), gap), outputs, 0.0))
-        return vlane(vsub(vmul(mass, math_of.vlog(total)), vdot_in_order(shifted, t_0, outputs)))
+        return softmax_cross_entropy_vector(alpha, d, z, vload(t), outputs, factor)
     largest = row_maximum(alpha, z, outputs)
     sums, products, targets = vfull(z, 0.0), vfull(z, 0.0), vfull(z, 0.0)
     for j in range(0, outputs, lanes):

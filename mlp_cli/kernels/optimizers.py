@@ -7,7 +7,9 @@ A step receives parameters w, gradient g, up to two moments m and v, and the ste
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlp_cli.kernels.lanes import intrinsic
+from mlp_cli.kernels.jit import kernel
+from mlp_cli.kernels.lanes import at, intrinsic, store
+from mlp_cli.kernels.layout import SCRATCH_COEFFICIENTS
 from mlp_cli.vocab import OPTIMIZERS
 
 # Coefficients of a step: the first two are common to all.
@@ -174,3 +176,11 @@ def sum_of_squares(e, g, vectors, clip):
         g_i = e.where(g_i > clip, clip, e.where(g_i < -clip, -clip, g_i))
         total.set(e.fma(g_i, g_i, total.get()))
     return e.to_double(e.lane(e.reduce(total.get(), lambda a, b: a + b), 0))
+
+
+@kernel("n(table,i,p)")
+def take_coefficients(coefficients, step, scratch):
+    """The step's coefficients, rounded to the scalar type, where `update_stretch` finds them."""
+    for i in range(COEFFICIENTS):
+        store(at(scratch, SCRATCH_COEFFICIENTS + i), coefficients[step, i])
+    store(at(scratch, SCRATCH_COEFFICIENTS + CLIP_FACTOR), 1.0)

@@ -19,7 +19,19 @@ from mlp_cli.kernels.blocks import (
 )
 from mlp_cli.kernels.dense import dense_backward, dense_forward
 from mlp_cli.kernels.jit import kernel
-from mlp_cli.kernels.lanes import at, lanes_of, like, load, store, vfull, vload, vload_first, vstore, vstore_first
+from mlp_cli.kernels.lanes import (
+    at,
+    lanes_of,
+    like,
+    load,
+    store,
+    vfull,
+    vload,
+    vload_first,
+    vone_hot,
+    vstore,
+    vstore_first,
+)
 from mlp_cli.kernels.layout import (
     ADD,
     BATCH_NORM,
@@ -32,7 +44,13 @@ from mlp_cli.kernels.layout import (
     POSITIONAL,
     SCRATCH_LOSS,
 )
-from mlp_cli.kernels.losses import FUSED_BASE, SOFTMAX_CROSS_ENTROPY, loss_row, softmax_cross_entropy_columns
+from mlp_cli.kernels.losses import (
+    FUSED_BASE,
+    SOFTMAX_CROSS_ENTROPY,
+    loss_row,
+    softmax_cross_entropy_columns,
+    softmax_cross_entropy_vector,
+)
 from mlp_cli.kernels.memory import (
     double_at,
     int32_at,
@@ -79,8 +97,7 @@ def write_class(job, target, number):
 
 @kernel("n(job,p,rows,i,i,i)")
 def gather(job, base, rows, first_draw, start, n):
-    """Inputs, and targets that are numbers, of the batch's rows start … start + n - 1: the epoch's draws from first_draw
-    on."""
+    """Inputs, and targets that are numbers, of a batch's rows start … start + n - 1; its draws begin at first_draw."""
     x = like(base, job.x)
     for i in range(start, start + n):
         row = int(rows[first_draw + i])
@@ -148,6 +165,12 @@ def loss_weight(job, row, batch):
     return weight if job.sum_reduction else weight / batch
 
 
+@kernel("b(job,p)")
+def is_narrow_softmax(job, base):
+    """Whether a row's logits of classes fit in a vector, for which there are faster ways."""
+    return job.loss == SOFTMAX_CROSS_ENTROPY and job.target_classes != 0 and job.outputs_count <= lanes_of(base)
+
+
 @kernel("n(job,p,rows,i,i,i,i)")
 def meet_loss_of_row(job, base, rows, first_draw, i, first_result, batch):
     """Loss, gradient and predicted class of row i of a batch."""
@@ -155,10 +178,14 @@ def meet_loss_of_row(job, base, rows, first_draw, i, first_result, batch):
     y = at(base, job.output + i * job.output_stride)
     t = at(base, job.target + i * job.target_stride)
     d = at(base, job.output_gradient + i * job.output_stride)
-    if job.target_classes != 0:
-        write_class(job, t, int32_at(job.target_classes, row))
     scale = loss_weight(job, row, batch)
-    loss = loss_row(job.loss, job.loss_option, job.output_a, d, y, t, job.outputs_count, scale)
+    if is_narrow_softmax(job, base):
+        label = vone_hot(y, int32_at(job.target_classes, row), job.outputs_count, job.low, job.high)
+        loss = softmax_cross_entropy_vector(job.output_a, d, y, label, job.outputs_count, scale * job.output_a)
+    else:
+        if job.target_classes != 0:
+            write_class(job, t, int32_at(job.target_classes, row))
+        loss = loss_row(job.loss, job.loss_option, job.output_a, d, y, t, job.outputs_count, scale)
     if job.loss_weights != 0:
         loss *= double_at(job.loss_weights, row)
     set_double_at(job.row_losses, first_result + i, loss)
@@ -198,7 +225,7 @@ def meet_loss(job, base, scratch, rows, first_draw, start, n, first_result, batc
     """Loss, gradient and predicted class of n rows; their results go to first_result + start on."""
     i, end = start, start + n
     lanes = lanes_of(base)
-    if job.loss == SOFTMAX_CROSS_ENTROPY and job.target_classes != 0 and job.outputs_count <= lanes:
+    if is_narrow_softmax(job, base):
         while i + lanes <= end:
             meet_softmax_of_square(job, base, scratch, rows, first_draw, i, first_result, batch)
             i += lanes

@@ -129,10 +129,9 @@ def panel_product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode
                             at(start, j * lanes), start_row, mode, alpha, rows)  # fmt: skip
 
 
-def _emit_transpose(e, out, out_row, source, source_row):
-    """Transpose a square of L x L elements in registers, exchanging ever larger squares."""
-    n = e.lanes
-    rows = [e.load(e.at(source, source_row * i)) for i in range(n)]
+def emit_transposed(e, rows):
+    """The columns of a square that lies in L vectors: ever larger squares of it are exchanged."""
+    n, rows = e.lanes, list(rows)
     step = 1
     while step < n:
         # lanes of (x, y) that make the two rows after the exchange of step x step squares
@@ -143,8 +142,12 @@ def _emit_transpose(e, out, out_row, source, source_row):
                 x, y = rows[i], rows[i + step]
                 rows[i], rows[i + step] = e.shuffle(x, y, first), e.shuffle(x, y, second)
         step *= 2
-    for i in range(n):
-        e.store(e.at(out, out_row * i), rows[i])
+    return rows
 
 
-transpose_square = intrinsic("n(p,i,p,i)")(_emit_transpose)
+@intrinsic("n(p,i,p,i)")
+def transpose_square(e, out, out_row, source, source_row):
+    """Transpose a square of L x L elements in registers."""
+    columns = emit_transposed(e, [e.load(e.at(source, source_row * i)) for i in range(e.lanes)])
+    for i, column in enumerate(columns):
+        e.store(e.at(out, out_row * i), column)

@@ -110,8 +110,11 @@ class Machine:
             and config.optimizer.clip_value is None
         )
         record["keep_gradient"] = keep
+        record["by_sample"] = batch_size == 1 and record["plain"] and not keep and max_norm is None and program.is_chain
         record["batch_size"], record["chunk_rows"], record["training"] = batch_size, chunk, 1
         record["parameter_count"] = program.parameter_size
+        held = program.parameter_size * (1 + network.moment_count) * network.dtype.itemsize
+        record["far_parameters"] = held > layout.FAR_BYTES
         record["partial_count"] = -(-program.parameter_size // layout.NORM_BLOCK)
         self.gradient = self._keep(record, "gradient", program.parameter_size if keep else 0, network.dtype)
         self._keep(record, "partials", int(record["partial_count"]), np.float64)
@@ -232,6 +235,7 @@ class Machine:
         record["low"], record["high"] = coding.target_low, coding.target_high
         record["middle"] = coding.middle
         record["spin"] = SPIN
+        record["near_elements"] = layout.NEAR_BYTES // network.dtype.itemsize
         record["tasks"] = threads
         return job
 

@@ -124,6 +124,12 @@ class Program:
         return any(op.kind == layout.BATCH_NORM for op in self.ops)
 
     @property
+    def is_chain(self) -> bool:
+        """Whether this is dense layers alone, one after the other, that all learn."""
+        follows = all(op.source == before.result for before, op in itertools.pairwise(self.ops))
+        return follows and all(op.kind == layout.DENSE and op.fields["learns"] for op in self.ops)
+
+    @property
     def parameter_count(self) -> int:
         """Parameters without padding."""
         return sum(parameter.count for parameter in self.parameters)
