@@ -198,8 +198,10 @@ class Trainer:
         samples = self.samples
         loss = self.machine.totals[layout.TOTAL_LOSS] / max(samples, 1)
         self.listener.moving(self.progress.epoch + 1, self.machine.progress, self.steps_per_epoch, samples, loss)
-        if self.time_is_over() or self.save_is_due(None, 0):
+        if self.time_is_over():
             self.machine.stop()
+        elif self.save_is_due(None, 0):
+            self.machine.stop_after_step()
 
     def time_is_over(self) -> bool:
         """Whether `training.max_time` has passed."""

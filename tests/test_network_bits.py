@@ -9,13 +9,14 @@ import platform
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 from engine import DTYPES, Pair, configure, examples
 from numba import njit
 
-from mlp_cli.kernels import engine, jit, lanes, tile
+from mlp_cli.kernels import engine, jit, lanes, layout, tile
 
 BLOCKS = [
     {"units": 19, "activation": "gelu", "dropout": 0.2},
@@ -244,3 +245,40 @@ def entries_use_512_bits():
 if __name__ == "__main__":
     results = [digest(sys.argv[1]), uses_512_bits(sys.argv[1]), entries_use_512_bits()]
     print(*(result for result in results if result is not None))
+
+
+@both_types
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["single", "batch_norm"])
+def test_a_long_step_is_given_up_without_a_trace(name, threads, dtype):
+    """A full batch may last for minutes: a stop does not wait for it, and the step is done anew later."""
+    layers = [{"units": 24, "activation": "tanh"}, {"activation": "softmax"}]
+    if name == "batch_norm":
+        layers.insert(1, {"kind": "batch_norm"})
+    config = configure(layers, "cross_entropy", rate=0.05, dtype=dtype, optimizer="adam")
+    rows = examples(3000, 11, 5, "cross_entropy")
+    with Pair(config, rows, 3000, threads) as pair, Pair(config, rows, 3000, threads) as whole:
+        for epoch in (1, 2):
+            whole.train(epoch=epoch)
+        pair.train(epoch=1)
+        digest = pair.digest()
+        pair.machine.stop()
+        assert pair.train(epoch=2).next_step == 0
+        assert pair.digest() == digest
+        stopping = threading.Thread(target=stop_in_mid_step, args=(pair.machine, float(pair.machine.totals[1])))
+        stopping.start()
+        outcome = pair.train(epoch=2)
+        stopping.join()
+        pair.machine.control[layout.STOP] = layout.GO_ON  # it may have come too late
+        if outcome.next_step == 0:
+            assert pair.digest() == digest
+            pair.train(epoch=2)
+        assert pair.digest() == whole.digest()
+
+
+def stop_in_mid_step(machine, rows_before):
+    """Ask for a stop when the first rows of a step are counted, or after a moment where they are counted at its end."""
+    until = time.monotonic() + 0.05
+    while machine.totals[1] == rows_before and time.monotonic() < until:
+        pass
+    machine.stop()

@@ -62,8 +62,8 @@ def account_classes(job, rows, first_draw, n):
         weight = metric_weight(job, row)
         total += weight
         truth, predicted = int32_at(job.target_classes, row), int32_at(job.row_predictions, i)
-        if truth == predicted:
-            correct += weight
+        # a product, since a branch would be guessed wrong as often as the network is
+        correct += weight * (truth == predicted)
         if job.confusion:
             add_double_at(job.totals, TOTALS_HEAD + truth * job.classes + predicted, weight)
     set_double_at(job.totals, TOTAL_WEIGHT, total)

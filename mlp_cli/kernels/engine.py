@@ -30,6 +30,7 @@ from mlp_cli.kernels.layout import (
     BATCH_NORM,
     DENSE,
     DONE,
+    GIVEN_UP,
     GRADIENT,
     HALT,
     LAYER_NORM,
@@ -44,25 +45,51 @@ from mlp_cli.kernels.layout import (
     SCRATCH_ZEROS,
     STATISTICS_BACKWARD,
     STATISTICS_FORWARD,
+    STATUS,
     STOP,
+    STOP_NOW,
     UPDATE,
 )
-from mlp_cli.kernels.memory import double_at, set_double_at
+from mlp_cli.kernels.memory import double_at, int32_at, set_double_at, set_int32_at
 from mlp_cli.kernels.norms import batch_norm_gradient, batch_norm_statistics, batch_norm_sums, layer_norm_gradient
 from mlp_cli.kernels.optimizers import CLIP_FACTOR, sum_of_squares, take_coefficients
 from mlp_cli.kernels.rows import backward, copy_out, finish_outputs, forward, gather, meet_loss
 from mlp_cli.kernels.samples import train_samples
-from mlp_cli.kernels.threads import atomic_add, atomic_load, claim, wait_until_done
+from mlp_cli.kernels.threads import atomic_add, atomic_load, atomic_store, claim, wait_until_done
 
 # PyTorch's clip_grad_norm_: the factor is clip_norm / (norm + 1e-6), at most 1.
 CLIP_EPSILON = 1e-6
 
 
-@kernel("n(job,ops,p,p,p,rows,phase,i,i,i,i,i)")
-def rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, batch, task, tasks):
+@kernel("b(job,i,i)")
+def gives_up(job, batch, step):
+    """Whether a step is to be given up: one of more rows than the threads take at a time may last for minutes.
+
+    Nothing has changed the weights before its last chunk's gradient; sums and running statistics can be put back.
+    """
+    if batch <= ROW_BLOCK * job.tasks or atomic_load(job.control, STOP) != STOP_NOW:
+        return False
+    atomic_store(job.control, STATUS, GIVEN_UP)
+    atomic_store(job.control, HALT, step)
+    return True
+
+
+@kernel("n(job)")
+def remember_sums(job):
+    """Keep what `Machine.train` puts back when a step is given up."""
+    for i in range(job.totals_size):
+        set_double_at(job.totals_before, i, double_at(job.totals, i))
+    for i in range(job.state_size):
+        set_int32_at(job.state_before, i, int32_at(job.state, i))
+
+
+@kernel("n(job,ops,p,p,p,rows,phase,i,i,i,i,i,i)")
+def rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, batch, step, task, tasks):
     """A task's rows of a chunk through the phase's ops: forward, loss, backward."""
     begin, end = share_start(n, 8, task, tasks), share_start(n, 8, task + 1, tasks)
     for start in range(begin, end, ROW_BLOCK):
+        if gives_up(job, batch, step):
+            break
         count = min(ROW_BLOCK, end - start)
         if phase.gather:
             gather(job, base, rows, first_draw, start, count)
@@ -176,12 +203,14 @@ def clear_zeros(scratch):
         store(at(scratch, i), 0.0)
 
 
-@kernel("n(job,ops,blocks,p,p,p,rows,phase,i,i,i,i,i,i)")
-def run_task(job, ops, blocks, parameters, base, scratch, rows, phase, first_draw, n, batch, first_chunk, task, tasks):
+@kernel("n(job,ops,blocks,p,p,p,rows,phase,i,i,i,i,i,i,i)")
+def run_task(
+    job, ops, blocks, parameters, base, scratch, rows, phase, first_draw, n, batch, step, first_chunk, task, tasks
+):
     """One task of one phase."""
     kind = phase.kind
     if kind == ROWS:
-        rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, batch, task, tasks)
+        rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, batch, step, task, tasks)
     elif kind == GRADIENT:
         gradient_task(job, ops, parameters, base, scratch, rows, first_draw, n, first_chunk, task, tasks)
     elif kind == STATISTICS_FORWARD:
@@ -226,17 +255,23 @@ def train_steps(parameters, jobs, ops, blocks, phases, rows, coefficients, threa
                 finished = (generation + 1) * tasks
                 for turn in range(tasks):
                     task = (thread + turn) % tasks
-                    if claim(job.control, task, generation):
-                        run_task(job, ops, blocks, p, base, scratch, rows, phase, first + chunk, n, batch,
+                    if tasks == 1 or claim(job.control, task, generation):
+                        if task == 0 and number == 0 and first_chunk and batch > ROW_BLOCK * tasks:
+                            remember_sums(job)
+                        run_task(job, ops, blocks, p, base, scratch, rows, phase, first + chunk, n, batch, step,
                                  first_chunk, task, tasks)  # fmt: skip
                         if task == 0:
                             if phase.account:
                                 account(job, base, rows, first + chunk, n, step)
                             if phase.last and last_chunk:
                                 end_step(job, step)
-                        atomic_add(job.control, DONE, 1)
-                wait_until_done(job.control, finished, job.spin)
+                        if tasks > 1:
+                            atomic_add(job.control, DONE, 1)
+                if tasks > 1:
+                    wait_until_done(job.control, finished, job.spin)
                 generation += 1
+                if atomic_load(job.control, HALT) <= step:
+                    return
 
 
 @kernel("n(s[:],jobs,ops,rows,i)", entry=True)

@@ -43,8 +43,10 @@ SCRATCH_ZEROS, SCRATCH_COEFFICIENTS, SCRATCH_GRADIENT, SCRATCH_LOSS, SCRATCH_TRA
 
 # Words of the control block, each on a cache line of its own (8 int64).
 STOP, DONE, PROGRESS, STATUS, HALT, NEXT, CLAIMS = (8 * i for i in range(7))
-# Values of the STATUS word.
-RUNNING, NOT_FINITE = 0, 1
+# Values of the STATUS word: all is well; a loss was not finite; a long step was begun and given up.
+RUNNING, NOT_FINITE, GIVEN_UP = 0, 1, 2
+# Values of the STOP word: go on; end after this step; give a long step up.
+GO_ON, STOP_AFTER_STEP, STOP_NOW = 0, 1, 2
 
 # The running sums of an epoch: Σ w loss, rows, Σ metric weights, Σ weights of right answers, then a confusion matrix
 # (class, prediction) or, for each target, Σ w e², Σ w |e|, Σ w t, Σ w t².
@@ -83,7 +85,8 @@ PHASE = _fields(ints="kind op forward_from forward_to gather loss backward_from 
 
 JOB = _fields(
     addresses="""x target_classes target_values loss_weights metric_weights
-        gradient moment1 moment2 state workspace scratch row_losses row_predictions partials control totals outputs
+        gradient moment1 moment2 state workspace scratch row_losses row_predictions partials control totals totals_before
+        state_before outputs
         seed""",
     ints="""features outputs_count row_count
         input input_stride output output_stride output_gradient target target_stride
@@ -91,7 +94,8 @@ JOB = _fields(
         loss output_activation single_unit sum_reduction
         optimizer plain keep_gradient
         batch_size chunk_rows first_step end_step epoch tasks spin
-        classes confusion partial_count parameter_count training near_elements far_parameters by_sample""",
+        classes confusion partial_count parameter_count totals_size state_size training
+        near_elements far_parameters by_sample""",
     floats="low high middle loss_option output_a output_b l1 l2 clip_value clip_norm max_norm",
 )
 

@@ -69,8 +69,12 @@ class Machine:
         self.team.close()
 
     def stop(self) -> None:
-        """Ask the threads to stop after the step they are at; safe in a signal handler."""
-        self.control[layout.STOP] = 1
+        """Ask the threads to stop: after the step they are at, or in it if it is long; safe in a signal handler."""
+        self.control[layout.STOP] = layout.STOP_NOW
+
+    def stop_after_step(self) -> None:
+        """Ask the threads to stop after the step they are at, however long it is."""
+        self.control[layout.STOP] = layout.STOP_AFTER_STEP
 
     @property
     def progress(self) -> int:
@@ -127,7 +131,10 @@ class Machine:
         coding = network.coding
         body = coding.classes**2 * int(record["confusion"]) if coding.classes else coding.outputs * layout.TARGET_TOTALS
         self.totals = np.zeros(layout.TOTALS_HEAD + body)
-        record["totals"] = self.totals.ctypes.data
+        record["totals"], record["totals_size"] = self.totals.ctypes.data, self.totals.size
+        self._totals_before = self._keep(record, "totals_before", self.totals.size, np.float64)
+        self._state_before = self._keep(record, "state_before", network.state.size, network.dtype)
+        record["state_size"] = network.state.nbytes // 4
         record["tasks"] = self.training_threads
         self._training, self._placed = job, placed
 
@@ -145,8 +152,8 @@ class Machine:
     def train(self, rows: np.ndarray, epoch: int, coefficients: np.ndarray, first: int, look=None) -> Outcome:
         """Do the steps first, first + 1, … of an epoch, one for each row of `coefficients`.
 
-        `rows` are the epoch's draws. Stops early when `stop` was called or a loss is not finite. `look` is called
-        every tenth of a second.
+        `rows` are the epoch's draws. Stops early when a stop was asked for or a loss is not finite; of a long step
+        that was given up nothing remains. `look` is called every tenth of a second.
         """
         record = self._training[0]
         record["epoch"], record["first_step"], record["end_step"] = epoch, first, first + len(coefficients)
@@ -156,6 +163,8 @@ class Machine:
             work, self.training_threads, engine.train_steps, self.network.parameters, self._training, self._placed.ops,
             self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look, progress=first,
         )  # fmt: skip
+        if self.control[layout.STATUS] == layout.GIVEN_UP:
+            self.totals[:], self.network.state[:] = self._totals_before, self._state_before
         return Outcome(self.progress, int(self.control[layout.STATUS]) != layout.NOT_FINITE)
 
     def loss_of_batch(self, rows: np.ndarray, gradient: bool) -> float:
