@@ -18,7 +18,7 @@ from mlp_cli.kernels.layout import (
     UPDATE_ROWS,
 )
 from mlp_cli.kernels.optimizers import CLIP_FACTOR, DECAY, RATE, optimizer_step
-from mlp_cli.kernels.tile import ADD_SCALED, REPLACE, panel_product, transpose_square
+from mlp_cli.kernels.tile import ADD_SCALED, REPLACE, TALL_STEP, panel_product, transpose_square
 
 
 @kernel("i(p,i)")
@@ -60,8 +60,31 @@ def dense_forward(op, parameters, base, scratch, start, n):
         activate(op.activation, op.a, op.b, y, op.result_stride, z, op.before_stride, n, op.units)
 
 
-@kernel("n(op,p,p,p,i,i)")
-def dense_backward(op, parameters, base, scratch, start, n):
+@kernel("n(op,p,p,i,i)")
+def transpose_stripe(op, parameters, transposed, i, columns):
+    """The weights of `columns` inputs from i, as rows of the units: 2 L numbers apart."""
+    lanes = lanes_of(parameters)
+    width = panel_columns(parameters, op.units)
+    panel = width * whole_vectors(parameters, op.inputs)
+    for k in range(0, op.units, lanes):
+        source = at(parameters, op.weight + k // width * panel + k % width + i * width)
+        for q in range(0, columns, lanes):
+            transpose_square(at(transposed, k * 2 * lanes + q), 2 * lanes, at(source, q * width), width)
+
+
+@kernel("n(op,p,i,i,i)")
+def prefetch_stripe(op, parameters, i, part, parts):
+    """Ask for a part of the weights that `transpose_stripe` will read for inputs from i."""
+    lanes = lanes_of(parameters)
+    width = panel_columns(parameters, op.units)
+    panel = width * whole_vectors(parameters, op.inputs)
+    panels = (op.units + width - 1) // width
+    for number in range(panels * part // parts, panels * (part + 1) // parts):
+        prefetch_vectors(at(parameters, op.weight + number * panel + i * width), 2 * width)
+
+
+@kernel("n(job,op,p,p,p,i,i)")
+def dense_backward(job, op, parameters, base, scratch, start, n):
     """dz = dy f'(z) in place of dy, then dx = dz Wᵀ; W is transposed one panel of dx at a time."""
     d = at(base, op.result_gradient + start * op.result_stride)
     z = at(base, op.before + start * op.before_stride)
@@ -69,21 +92,23 @@ def dense_backward(op, parameters, base, scratch, start, n):
     if op.source_write == NO_GRADIENT:
         return
     lanes = lanes_of(d)
-    width = panel_columns(d, op.units)
-    panel = width * whole_vectors(d, op.inputs)
     dx = at(base, op.source_gradient + start * op.source_stride)
     transposed, zeros = at(scratch, SCRATCH_TRANSPOSED), at(scratch, SCRATCH_ZEROS)
     mode = ADD_SCALED if op.source_write == ACCUMULATE else REPLACE
-    columns = 2 * lanes
     padded_inputs = whole_vectors(d, op.inputs)
-    for i in range(0, padded_inputs, columns):
-        here = min(columns, padded_inputs - i)
-        for k in range(0, op.units, lanes):
-            source = at(parameters, op.weight + k // width * panel + k % width)
-            for q in range(0, here, lanes):
-                transpose_square(at(transposed, k * columns + q), columns, at(source, (i + q) * width), width)
-        panel_product(at(dx, i), op.source_stride, d, op.result_stride, 1, transposed, columns, op.units,
-                      zeros, 0, mode, 1.0, n, here // lanes)  # fmt: skip
+    # weights that are far are asked for a stripe ahead, between the tiles of this one
+    height = TALL_STEP if job.far_parameters else n
+    tiles = (n + height - 1) // height
+    for i in range(0, padded_inputs, 2 * lanes):
+        columns = min(2 * lanes, padded_inputs - i)
+        transpose_stripe(op, parameters, transposed, i, columns)
+        for tile in range(tiles):
+            row = tile * height
+            if job.far_parameters and i + 2 * lanes < padded_inputs:
+                prefetch_stripe(op, parameters, i + 2 * lanes, tile, tiles)
+            panel_product(at(dx, row * op.source_stride + i), op.source_stride, at(d, row * op.result_stride),
+                          op.result_stride, 1, transposed, 2 * lanes, op.units, zeros, 0, mode, 1.0,
+                          min(height, n - row), columns // lanes)  # fmt: skip
 
 
 @kernel("n(job,p,p,p,i,i,i)")
@@ -148,6 +173,8 @@ def weight_block(job, op, parameters, base, scratch, n, first_chunk, i, rows, j,
     offset = op.weight + j * whole_vectors(x, op.inputs) + i * width
     zeros = at(scratch, SCRATCH_ZEROS)
     if is_direct(job, n):
+        if job.far_parameters:
+            prefetch_vectors(at(parameters, offset), rows * width // lanes)
         rate = load(at(scratch, SCRATCH_COEFFICIENTS + RATE))
         panel_product(at(parameters, offset), width, x, 1, op.source_stride, d, op.result_stride, n, zeros, 0,
                       ADD_SCALED, -rate, rows, vectors)  # fmt: skip

@@ -141,7 +141,7 @@ def backward(job, ops, parameters, base, scratch, begin, end, start, n, first_dr
         if op.passes == 0:
             continue
         if op.kind == DENSE:
-            dense_backward(op, parameters, base, scratch, start, n)
+            dense_backward(job, op, parameters, base, scratch, start, n)
         elif op.kind == ADD:
             add_backward(op, parameters, base, scratch, start, n)
         elif op.kind == HIGHWAY:
