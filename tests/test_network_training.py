@@ -205,6 +205,65 @@ def test_batches_that_pass_through_the_workspace_in_chunks(optimizer, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ["relu", "linear", "leaky_relu", "gelu", "tanh", "sigmoid", "selu"])
+def test_dropout_after_every_kind_of_slope(activation, dtype):
+    """Where the slope allows, units are dropped in place; after relu, the way back sees them by their zeros."""
+    layers = [{"units": 70, "activation": activation, "dropout": 0.4}] * 2 + [{"activation": "softmax"}]
+    rows = examples(90, 12, 5, "cross_entropy")
+    with Pair(configure(layers, "cross_entropy", dtype=dtype, rate=0.1), rows, batch_size=30) as pair:
+        pair.train()
+        for step in range(pair.steps):
+            pair.twin_step(step)
+        assert pair.difference() < (1e-5 if dtype == "float32" else 1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", ["sgd", {"name": "sgd", "momentum": 0.5}], ids=["by sample", "in general"])
+def test_one_sample_a_step(optimizer, dtype):
+    """Plain descent has a path of its own, which delays the first layer's step; the twin does not."""
+    layers = [{"units": 37, "activation": "tanh"}, {"units": 18, "activation": "relu"}, {"activation": "softmax"}]
+    rows = examples(40, 21, 3, "cross_entropy", weighted=True)
+    with Pair(configure(layers, "cross_entropy", optimizer=optimizer, dtype=dtype), rows, batch_size=1) as pair:
+        assert pair.machine._training["by_sample"][0] == (optimizer == "sgd")
+        pair.train(0, 17)
+        pair.train(17)
+        for step in range(pair.steps):
+            pair.twin_step(step)
+        assert pair.difference() < (2e-6 if dtype == "float32" else 1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", ["cross_entropy", "half_quadratic"])
+def test_one_sample_a_step_has_the_bits_of_the_general_path(loss, dtype):
+    output = {"activation": "softmax"} if loss == "cross_entropy" else {"units": 2}
+    layers = [{"units": 37, "activation": "tanh"}, {"units": 18, "activation": "gelu"}, output]
+    digests = set()
+    for by_sample in (1, 0):
+        rows = examples(60, 21, 2, loss, weighted=True)
+        with Pair(configure(layers, loss, dtype=dtype), rows, batch_size=1) as pair:
+            assert pair.machine._training["by_sample"][0] == 1
+            pair.machine._training["by_sample"] = by_sample
+            pair.train(0, 11)
+            pair.train(11)
+            digests.add(pair.digest())
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("outputs", [2, 3, 5, 8, 10, 16, 17, 40])
+def test_a_softmax_has_the_same_bits_in_a_square_of_rows_and_alone(outputs, dtype):
+    """Rows that fill a vector are computed one class after the other, the rest of a batch row by row."""
+    rows = examples(48, 7, outputs, "cross_entropy", weighted=True)
+    config = configure([{"units": 9}, {"activation": {"name": "softmax", "alpha": 1.3}}], "cross_entropy", dtype=dtype)
+    with Pair(config, rows, check=True) as pair:
+        pair.machine.loss_of_batch(pair.order, gradient=False)
+        losses = pair.machine._kept["row_losses"][:48].copy()
+        for row in range(48):
+            pair.machine.loss_of_batch(pair.order[row : row + 1], gradient=False)
+            assert pair.machine._kept["row_losses"][0] == losses[row]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_wide_layers_and_long_columns(dtype):
     """Sums over more inputs, units and rows than any block of the kernels holds."""
     layers = [{"units": 150, "activation": "tanh"}, {"units": 301, "activation": "softsign"}, {"activation": "softmax"}]

@@ -130,6 +130,15 @@ def needs_input(name: str) -> bool:
     return name in ELEMENTWISE and ELEMENTWISE[name].slope_of_input
 
 
+# Activations whose slope is the same wherever they give, and zero where they give zero: those of dropped units as well.
+ZERO_HAS_NO_SLOPE = ("relu",)
+
+
+def needs_output(name: str) -> bool:
+    """Whether the derivative is computed from the very results, which must then be kept as they are."""
+    return not needs_input(name) and name not in ("linear", "threshold", *ZERO_HAS_NO_SLOPE)
+
+
 def default_options(name: str) -> tuple[float, float]:
     """The options (a, b) of an activation whose config states none."""
     return {"threshold": (0.0, 1.0), "leaky_relu": (0.01, 0.0), "elu": (1.0, 0.0), "softmax": (1.0, 0.0)}.get(

@@ -180,12 +180,21 @@ def dropout_forward(op, base, start, n, first_draw, epoch, seed):
 
 @kernel("n(op,p,i,i,i,i,u)")
 def dropout_backward(op, base, start, n, first_draw, epoch, seed):
-    """dx = dy through the same units: the random numbers are computed again. Dropout is its source's only reader."""
+    """dx = dy through the same units: the random numbers are computed again. Dropout is its source's only reader.
+
+    op.b says that the slope of what was dropped, which comes next, is zero for dropped units anyway.
+    """
     if op.source_write == NO_GRADIENT:
         return
+    lanes = lanes_of(base)
     for i in range(start, start + n):
         d = at(base, op.result_gradient + i * op.result_stride)
         dx = at(base, op.source_gradient + i * op.source_stride)
+        if op.b > 0.0:
+            kept = vfull(d, 1.0 / (1.0 - op.a))
+            for j in range(0, op.units, lanes):
+                vstore(at(dx, j), vmul(vload(at(d, j)), kept))
+            continue
         dropout_row(dx, d, op.units, op.a, first_draw + i, DROPOUT_STREAM | op.stream << 8, epoch, seed)
 
 

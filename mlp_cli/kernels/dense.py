@@ -75,7 +75,6 @@ def transpose_stripe(op, parameters, transposed, i, columns):
 @kernel("n(op,p,i,i,i)")
 def prefetch_stripe(op, parameters, i, part, parts):
     """Ask for a part of the weights that `transpose_stripe` will read for inputs from i."""
-    lanes = lanes_of(parameters)
     width = panel_columns(parameters, op.units)
     panel = width * whole_vectors(parameters, op.inputs)
     panels = (op.units + width - 1) // width

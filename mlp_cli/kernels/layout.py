@@ -85,7 +85,8 @@ PHASE = _fields(ints="kind op forward_from forward_to gather loss backward_from 
 
 JOB = _fields(
     addresses="""x target_classes target_values loss_weights metric_weights
-        gradient moment1 moment2 state workspace scratch row_losses row_predictions partials control totals totals_before
+        gradient moment1 moment2 state workspace scratch row_losses row_predictions partials control totals
+        totals_before
         state_before outputs
         seed""",
     ints="""features outputs_count row_count

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlp_cli.kernels import layout
-from mlp_cli.kernels.activations import default_options, needs_input
+from mlp_cli.kernels.activations import ZERO_HAS_NO_SLOPE, default_options, needs_input, needs_output
 from mlp_cli.vocab import ACTIVATIONS
 
 # Rows of a buffer are a multiple of the tile's rows.
@@ -317,13 +317,18 @@ class _Builder:
         }
         return builders[layer.kind](layer, source, name, output)
 
-    def random_op(self, kind: int, source: int, amount: float) -> int:
-        """Dropout or noise; each has a random stream of its own, numbered in the order of the config."""
+    def random_op(self, kind: int, source: int, amount: float, activation: str | None = None) -> int:
+        """Dropout or noise; each has a random stream of its own, numbered in the order of the config.
+
+        `activation` is that of the dense layer whose result is dropped, in place where its slope allows.
+        """
         self.streams += 1
         if not amount or not self.training:
             return source
-        result = self.program.buffer(self.program.buffers[source])
-        self.program.ops.append(Op(kind, source, result, fields={"stream": self.streams, "a": amount}))
+        fields = {"stream": self.streams, "a": amount, "b": float(activation in ZERO_HAS_NO_SLOPE)}
+        in_place = activation is not None and not needs_output(activation)
+        result = source if in_place else self.program.buffer(self.program.buffers[source])
+        self.program.ops.append(Op(kind, source, result, fields=fields))
         return result
 
     def product(self, layer, source: int, units: int, name: str, activation: str, options) -> int:
@@ -355,7 +360,7 @@ class _Builder:
         self.line(name, "dense", inputs, units, activation, inputs * units + units, inputs * units)
         computed = "linear" if output and self.fused else activation
         result = self.product(layer, source, units, name, computed, activation_options(layer.activation))
-        return self.random_op(layout.DROPOUT, result, layer.dropout)
+        return self.random_op(layout.DROPOUT, result, layer.dropout, computed)
 
     def residual(self, layer, source, name, output):
         """x + f(x)."""
