@@ -179,7 +179,9 @@ def weight_block(job, op, parameters, base, scratch, n, first_chunk, i, rows, j,
                       ADD_SCALED, -rate, rows, vectors)  # fmt: skip
         return
     g = at(like(x, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
-    if job.far_parameters and not job.keep_gradient:
+    if job.far_parameters and job.keep_gradient:
+        prefetch_vectors(g, rows * width // lanes)
+    elif job.far_parameters:
         prefetch_parameters(job, parameters, offset, rows * width // lanes)
     for k in range(0, n, ROW_BLOCK):
         mode = REPLACE if k == 0 and (first_chunk or not job.keep_gradient) else ADD_SCALED
