@@ -124,26 +124,18 @@ def update_stretch(job, parameters, scratch, g, offset, vectors, matrix):
                    scale, job.clip_value, l1, l2, decay)  # fmt: skip
 
 
-@kernel("n(job,p,rows,i,i,i,i)")
-def prefetch_rows(job, base, rows, first_draw, n, part, parts):
-    """Ask for a part of the inputs of n draws, so that they are near when they are gathered.
-
-    Read in one go, 32 rows of 784 numbers cost a tenth of a step of 784-128-10; asked for between pieces of a
-    gradient, nearly nothing.
-    """
+@kernel("n(job,p,rows,i,i)")
+def prefetch_rows(job, base, rows, first_draw, n):
+    """Ask for the inputs of n draws, and for their classes, so that they are near when they are gathered."""
     x, lanes = like(base, job.x), lanes_of(base)
     # whole vectors are read, and a row may begin anywhere in a line
-    vectors = (job.features + lanes - 1) // lanes + 1
-    begin, end = n * vectors * part // parts, n * vectors * (part + 1) // parts
-    i, j = begin // vectors, begin % vectors
-    for _ in range(begin, end):
-        row = int(rows[first_draw + i])
-        prefetch(at(x, row * job.features + j * lanes))
-        if j == 0 and job.target_classes != 0:
+    lines = (job.features + lanes - 1) // lanes + 1
+    for i in range(first_draw, first_draw + n):
+        row = int(rows[i])
+        for j in range(lines):
+            prefetch(at(x, row * job.features + j * lanes))
+        if job.target_classes != 0:
             prefetch(like(base, job.target_classes + row * 4))
-        j += 1
-        if j == vectors:
-            i, j = i + 1, 0
 
 
 @kernel("n(job,p,i,i)")
@@ -194,24 +186,21 @@ def weight_block(job, op, parameters, base, scratch, n, first_chunk, i, rows, j,
         update_stretch(job, parameters, scratch, g, offset, rows * width // lanes, 1)
 
 
-@kernel("n(job,op,p,p,p,rows,i,i,i,i,i,i)")
-def weight_gradient(job, op, parameters, base, scratch, draws, next_draw, next_rows, n, first_chunk, task, tasks):
-    """A task's rows of dW = xᵀ dz, a few at a time; meanwhile the inputs of the next step are asked for."""
+@kernel("n(job,op,p,p,p,i,i,i,i)")
+def weight_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
+    """A task's rows of dW = xᵀ dz, for one panel of units after the other."""
     lanes = lanes_of(base)
     width = panel_columns(base, op.units)
     begin, end = share_start(op.inputs, 8, task, tasks), share_start(op.inputs, 8, task + 1, tasks)
-    height = GRADIENT_ROWS if job.keep_gradient or is_direct(job, n) else UPDATE_ROWS
-    panels, stripes = (op.units + width - 1) // width, (end - begin + height - 1) // height
-    # what is read again and again should be what stays in the first-level cache: dz where it is small, else x
-    by_stripes = n * op.result_stride <= job.near_elements
-    for block in range(panels * stripes):
-        panel, stripe = block // stripes, block % stripes
-        if by_stripes:
-            panel, stripe = block % panels, block // panels
-        i, j = begin + stripe * height, panel * width
+    in_place = job.keep_gradient or is_direct(job, n)
+    height = UPDATE_ROWS
+    if in_place:
+        # stripes only where they are asked for ahead: whole panels suit the processor's own prefetching better
+        height = GRADIENT_ROWS if job.far_parameters else max(end - begin, 1)
+    for j in range(0, op.units, width):
         vectors = whole_vectors(base, min(width, op.units - j)) // lanes
-        weight_block(job, op, parameters, base, scratch, n, first_chunk, i, min(height, end - i), j, vectors)
-        prefetch_rows(job, base, draws, next_draw, next_rows, block, panels * stripes)
+        for i in range(begin, end, height):
+            weight_block(job, op, parameters, base, scratch, n, first_chunk, i, min(height, end - i), j, vectors)
 
 
 @kernel("n(p,p,p,i,i,i,i)")
@@ -246,11 +235,11 @@ def bias_gradient(job, op, parameters, base, scratch, n, first_chunk, task, task
             update_stretch(job, parameters, scratch, g, offset, 1, 0)
 
 
-@kernel("n(job,op,p,p,p,rows,i,i,i,i,i,i)")
-def dense_gradient(job, op, parameters, base, scratch, draws, next_draw, next_rows, n, first_chunk, task, tasks):
+@kernel("n(job,op,p,p,p,i,i,i,i)")
+def dense_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
     """A task's share of dW = xᵀ dz and db = Σ dz over n rows, and the step on it unless the gradient is kept.
 
     Each element is a chain over 128 rows; the chains are added in order of rows, whoever computes them.
     """
-    weight_gradient(job, op, parameters, base, scratch, draws, next_draw, next_rows, n, first_chunk, task, tasks)
+    weight_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
     bias_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)

@@ -8,7 +8,7 @@ never shows in the bits.
 import math
 
 from mlp_cli.kernels.accounting import account, end_step
-from mlp_cli.kernels.dense import dense_gradient, panel_columns, share_start, update_stretch
+from mlp_cli.kernels.dense import dense_gradient, panel_columns, prefetch_rows, share_start, update_stretch
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import (
     at,
@@ -43,6 +43,7 @@ from mlp_cli.kernels.layout import (
     ROWS,
     SCRATCH_COEFFICIENTS,
     SCRATCH_ZEROS,
+    SHORT_ROW_VECTORS,
     STATISTICS_BACKWARD,
     STATISTICS_FORWARD,
     STATUS,
@@ -102,25 +103,31 @@ def rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, b
                  first_draw, batch)  # fmt: skip
 
 
-@kernel("n(job,ops,p,p,p,rows,i,i,i,i,i)")
-def gradient_task(job, ops, parameters, base, scratch, rows, first_draw, n, first_chunk, task, tasks):
+@kernel("n(job,ops,p,p,p,i,i,i,i)")
+def gradient_task(job, ops, parameters, base, scratch, n, first_chunk, task, tasks):
     """A task's share of every parameter's gradient, and the step on it unless the gradient is kept."""
-    # the task's share of the rows that come next, as `rows_task` will take them
-    after = first_draw + n
-    following = min(n, rows.shape[0] - after)
-    next_draw = after + share_start(following, 8, task, tasks)
-    next_rows = after + share_start(following, 8, task + 1, tasks) - next_draw
     for number in range(ops.shape[0] - 1, -1, -1):
         op = ops[number]
         if op.learns:
             if op.kind == DENSE:
-                # the first layer's gradient is computed last, and is often the largest
-                dense_gradient(job, op, parameters, base, scratch, rows, next_draw, next_rows if number == 0 else 0,
-                               n, first_chunk, task, tasks)  # fmt: skip
+                dense_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
             elif op.kind == LAYER_NORM:
                 layer_norm_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
             elif op.kind == BATCH_NORM:
                 batch_norm_gradient(job, op, parameters, base, scratch, task, tasks)
+
+
+@kernel("n(job,p,rows,i,i,i,i)")
+def ask_for_next(job, base, rows, first_draw, n, task, tasks):
+    """Ask for a task's share of the rows that come next, as `rows_task` will take them.
+
+    Rows of more than a few lines are fetched ahead by the processor itself, as soon as it sees them being read.
+    """
+    if job.features <= SHORT_ROW_VECTORS * lanes_of(base):
+        after = first_draw + n
+        following = min(n, rows.shape[0] - after)
+        begin, end = share_start(following, 8, task, tasks), share_start(following, 8, task + 1, tasks)
+        prefetch_rows(job, base, rows, after + begin, end - begin)
 
 
 @kernel("n(job,p,i,i)")
@@ -212,7 +219,8 @@ def run_task(
     if kind == ROWS:
         rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, batch, step, task, tasks)
     elif kind == GRADIENT:
-        gradient_task(job, ops, parameters, base, scratch, rows, first_draw, n, first_chunk, task, tasks)
+        ask_for_next(job, base, rows, first_draw, n, task, tasks)
+        gradient_task(job, ops, parameters, base, scratch, n, first_chunk, task, tasks)
     elif kind == STATISTICS_FORWARD:
         batch_norm_statistics(job, ops[phase.op], base, n, task, tasks)
     elif kind == STATISTICS_BACKWARD:

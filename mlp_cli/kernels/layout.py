@@ -39,8 +39,8 @@ NORM_BLOCK = 1024
 # divisions then overlap with the next rows' products (adam on 784-512-512-10: 8 % faster with 8 rows than with 32).
 GRADIENT_ROWS, UPDATE_ROWS = 32, 8
 
-# Bytes that are read again and again without leaving the first-level cache, beside what streams past them.
-NEAR_BYTES = 24 * 1024
+# Rows of inputs up to this many vectors are asked for a step ahead.
+SHORT_ROW_VECTORS = 4
 
 # Parameters and moments beyond this do not stay in the second-level cache: they are asked for in time.
 FAR_BYTES = 512 * 1024
@@ -104,7 +104,7 @@ JOB = _fields(
         optimizer plain keep_gradient
         batch_size chunk_rows first_step end_step epoch tasks spin
         classes confusion partial_count parameter_count totals_size state_size training
-        near_elements far_parameters by_sample""",
+        far_parameters by_sample""",
     floats="low high middle loss_option output_a output_b l1 l2 clip_value clip_norm max_norm",
 )
 

@@ -132,7 +132,7 @@ def train_sample(job, ops, parameters, base, scratch, rows, step, rate):
     copy_row(x_old, x, job.features)
     gather(job, base, rows, step, 0, 1)
     if step + AHEAD < rows.shape[0]:
-        prefetch_rows(job, base, rows, step + AHEAD, 1, 0, 1)
+        prefetch_rows(job, base, rows, step + AHEAD, 1)
     update_and_forward(ops[0], parameters, base, x_old, rate, x)
     for number in range(1, ops.shape[0]):
         dense_forward(ops[number], parameters, base, scratch, 0, 1)

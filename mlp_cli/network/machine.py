@@ -244,7 +244,6 @@ class Machine:
         record["low"], record["high"] = coding.target_low, coding.target_high
         record["middle"] = coding.middle
         record["spin"] = SPIN
-        record["near_elements"] = layout.NEAR_BYTES // network.dtype.itemsize
         record["tasks"] = threads
         return job
 
