@@ -221,18 +221,49 @@ def column_sums(out, d, factor, d_row, n, add, multiply):
         vstore(out, total)
 
 
+@kernel("n(p,p,i,i,i)")
+def four_column_sums(out, d, d_row, n, add):
+    """`column_sums` of four vectors of columns: four chains that do not wait for each other."""
+    lanes = lanes_of(d)
+    for k in range(0, n, ROW_BLOCK):
+        total_0, total_1 = vfull(d, 0.0), vfull(d, 0.0)
+        total_2, total_3 = vfull(d, 0.0), vfull(d, 0.0)
+        for i in range(k, min(k + ROW_BLOCK, n)):
+            row = at(d, i * d_row)
+            total_0 = vadd(total_0, vload(row))
+            total_1 = vadd(total_1, vload(at(row, lanes)))
+            total_2 = vadd(total_2, vload(at(row, 2 * lanes)))
+            total_3 = vadd(total_3, vload(at(row, 3 * lanes)))
+        if k > 0 or add:
+            total_0 = vadd(vload(out), total_0)
+            total_1 = vadd(vload(at(out, lanes)), total_1)
+            total_2 = vadd(vload(at(out, 2 * lanes)), total_2)
+            total_3 = vadd(vload(at(out, 3 * lanes)), total_3)
+        vstore(out, total_0)
+        vstore(at(out, lanes), total_1)
+        vstore(at(out, 2 * lanes), total_2)
+        vstore(at(out, 3 * lanes), total_3)
+
+
 @kernel("n(job,op,p,p,p,i,i,i,i)")
 def bias_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
-    """A task's columns of db = Σ dz."""
+    """A task's columns of db = Σ dz, four vectors at a time while there are as many."""
     d = at(base, op.result_gradient)
     lanes = lanes_of(d)
     begin, end = share_start(op.units, lanes, task, tasks), share_start(op.units, lanes, task + 1, tasks)
-    for j in range(begin, end, lanes):
+    add = job.keep_gradient and not first_chunk
+    j = begin
+    while j < end:
         offset = op.bias + j
         g = at(like(d, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
-        column_sums(g, at(d, j), d, op.result_stride, n, job.keep_gradient and not first_chunk, 0)
+        vectors = 4 if j + 3 * lanes < end else 1
+        if vectors == 4:
+            four_column_sums(g, at(d, j), op.result_stride, n, add)
+        else:
+            column_sums(g, at(d, j), d, op.result_stride, n, add, 0)
         if not job.keep_gradient:
-            update_stretch(job, parameters, scratch, g, offset, 1, 0)
+            update_stretch(job, parameters, scratch, g, offset, vectors, 0)
+        j += vectors * lanes
 
 
 @kernel("n(job,op,p,p,p,i,i,i,i)")

@@ -68,7 +68,15 @@ def copy_row(out, x, columns):
     """out = x; padded columns become zero."""
     lanes = lanes_of(x)
     whole = columns // lanes * lanes
-    for j in range(0, whole, lanes):
+    fours = whole // (4 * lanes) * (4 * lanes)
+    for j in range(0, fours, 4 * lanes):
+        a, b = vload(at(x, j)), vload(at(x, j + lanes))
+        c, d = vload(at(x, j + 2 * lanes)), vload(at(x, j + 3 * lanes))
+        vstore(at(out, j), a)
+        vstore(at(out, j + lanes), b)
+        vstore(at(out, j + 2 * lanes), c)
+        vstore(at(out, j + 3 * lanes), d)
+    for j in range(fours, whole, lanes):
         vstore(at(out, j), vload(at(x, j)))
     if whole < columns:
         vstore(at(out, whole), vload_first(at(x, whole), columns - whole))
