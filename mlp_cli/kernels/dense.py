@@ -8,17 +8,23 @@ from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import at, lanes_of, like, load, prefetch, prefetch_vectors, vadd, vfull, vload, vmul, vstore
 from mlp_cli.kernels.layout import (
     ACCUMULATE,
-    GRADIENT_ROWS,
     NO_GRADIENT,
     ROW_BLOCK,
     SCRATCH_COEFFICIENTS,
     SCRATCH_GRADIENT,
     SCRATCH_TRANSPOSED,
     SCRATCH_ZEROS,
-    UPDATE_ROWS,
 )
 from mlp_cli.kernels.optimizers import CLIP_FACTOR, DECAY, RATE, optimizer_step
-from mlp_cli.kernels.tile import ADD_SCALED, REPLACE, TALL_STEP, panel_product, transpose_square
+from mlp_cli.kernels.tile import (
+    ADD_SCALED,
+    GRADIENT_ROWS,
+    REPLACE,
+    TALL_STEP,
+    UPDATE_ROWS,
+    panel_product,
+    transpose_square,
+)
 
 
 @kernel("i(p,i)")

@@ -35,10 +35,6 @@ ROW_BLOCK = 128
 # Elements of one partial sum of squares of the gradient's norm.
 NORM_BLOCK = 1024
 
-# Rows of a weight matrix whose gradient is computed in one go; fewer where an optimizer's step on them follows, whose
-# divisions then overlap with the next rows' products (adam on 784-512-512-10: 8 % faster with 8 rows than with 32).
-GRADIENT_ROWS, UPDATE_ROWS = 32, 8
-
 # Rows of inputs up to this many vectors are asked for a step ahead.
 SHORT_ROW_VECTORS = 4
 
