@@ -17,6 +17,7 @@ COMMANDS = {
     "inspect": "Show a network: layers, preprocessing, provenance.",
     "check": "Check a config, its data and its gradients; train nothing.",
     "schema": "Print the JSON Schema of the config.",
+    "bench": "Measure how near training comes to the limit of this machine.",
 }
 
 PIPE_CLOSED = 141
