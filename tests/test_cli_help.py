@@ -7,8 +7,8 @@ import sys
 import pytest
 from cli import blobs, classifier, mlp
 
-COMMANDS = ("train", "eval", "predict", "inspect", "check", "schema", "bench")
-LATER = ("init", "plot", "export", "warmup")
+COMMANDS = ("train", "eval", "predict", "inspect", "check", "schema", "bench", "warmup")
+LATER = ("init", "plot", "export")
 
 GROUP_HELP = """\
 Usage: mlp [OPTIONS] COMMAND [ARGS]...
@@ -31,6 +31,7 @@ Commands:
   check    Check a config, its data and its gradients; train nothing.
   schema   Print the JSON Schema of the config.
   bench    Measure how near training comes to the limit of this machine.
+  warmup   Compile the kernels now instead of at the first run.
 """
 
 # What each command must offer, as the contract spells it.
@@ -42,6 +43,7 @@ OPTIONS = {
     "check": ("--json", "--quiet"),
     "schema": (),
     "bench": ("--threads", "--dtype", "--seconds", "--json", "--quiet"),
+    "warmup": ("--dtype", "--json", "--quiet", "MLP_CACHE_DIR"),
 }
 
 
@@ -107,6 +109,7 @@ MISTAKES = {
     ("bench", "--threads", "0"): "Invalid value for '--threads': 0 is not in the range 1<=x<=1024.",
     ("bench", "--seconds", "0"): "Invalid value for '--seconds': 0.0 is not in the range 0<x<=3600.",
     ("bench", "--dtype", "float16"): "Invalid value for '--dtype': 'float16' is not one of 'float32', 'float64'.",
+    ("warmup", "--dtype", "both"): ("Invalid value for '--dtype': 'both' is not one of 'float32', 'float64', 'all'."),
 }
 
 
