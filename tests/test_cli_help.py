@@ -7,8 +7,8 @@ import sys
 import pytest
 from cli import blobs, classifier, mlp
 
-COMMANDS = ("train", "eval", "predict", "inspect", "check", "schema")
-LATER = ("init", "plot", "export", "bench", "warmup")
+COMMANDS = ("train", "eval", "predict", "inspect", "check", "schema", "bench", "warmup")
+LATER = ("init", "plot", "export")
 
 GROUP_HELP = """\
 Usage: mlp [OPTIONS] COMMAND [ARGS]...
@@ -30,6 +30,8 @@ Commands:
   inspect  Show a network: layers, preprocessing, provenance.
   check    Check a config, its data and its gradients; train nothing.
   schema   Print the JSON Schema of the config.
+  bench    Measure how near training comes to the limit of this machine.
+  warmup   Compile the kernels now instead of at the first run.
 """
 
 # What each command must offer, as the contract spells it.
@@ -40,6 +42,8 @@ OPTIONS = {
     "inspect": ("--json", "--quiet"),
     "check": ("--json", "--quiet"),
     "schema": (),
+    "bench": ("--threads", "--dtype", "--seconds", "--json", "--quiet"),
+    "warmup": ("--dtype", "--json", "--quiet", "MLP_CACHE_DIR"),
 }
 
 
@@ -77,8 +81,8 @@ def test_no_command_shows_the_help():
 
 
 MISTAKES = {
-    ("tran",): "expected a command (train, eval, predict, inspect, check, schema); got 'tran'. Did you mean train?",
-    ("frobnicate",): "expected a command (train, eval, predict, inspect, check, schema); got 'frobnicate'.",
+    ("tran",): f"expected a command ({', '.join(COMMANDS)}); got 'tran'. Did you mean train?",
+    ("frobnicate",): f"expected a command ({', '.join(COMMANDS)}); got 'frobnicate'.",
     ("train",): "Missing argument 'CONFIG... [key=value ...]'.",
     ("train", "--threads", "0", "c.yaml"): "Invalid value for '--threads': 0 is not in the range 1<=x<=1024.",
     ("train", "--threads", "two", "c.yaml"): "Invalid value for '--threads': 'two' is not a valid integer range.",
@@ -101,6 +105,11 @@ MISTAKES = {
     ("inspect",): "Missing argument 'MODEL|CONFIG [key=value ...]'.",
     ("inspect", "a", "b"): "expected one run directory or checkpoint, or configs that end in .yaml or .yml",
     ("schema", "extra"): "Got unexpected extra argument (extra)",
+    ("bench", "configs/xor.yaml"): "Got unexpected extra argument (configs/xor.yaml)",
+    ("bench", "--threads", "0"): "Invalid value for '--threads': 0 is not in the range 1<=x<=1024.",
+    ("bench", "--seconds", "0"): "Invalid value for '--seconds': 0.0 is not in the range 0<x<=3600.",
+    ("bench", "--dtype", "float16"): "Invalid value for '--dtype': 'float16' is not one of 'float32', 'float64'.",
+    ("warmup", "--dtype", "both"): ("Invalid value for '--dtype': 'both' is not one of 'float32', 'float64', 'all'."),
 }
 
 

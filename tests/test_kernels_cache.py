@@ -210,7 +210,7 @@ def test_nothing_is_compiled_twice():
                         pair.train()
                         pair.outputs()
     signatures = {dispatcher.py_func.__name__: len(dispatcher.signatures) for dispatcher in entries}
-    assert set(signatures) == {"train_steps", "evaluate_rows", "shuffle_rows", "draw_rows"}
+    assert set(signatures) == {"train_steps", "evaluate_rows", "shuffle_rows", "draw_rows", "iterate"}
     assert set(signatures.values()) == {2}
 
 

@@ -17,6 +17,8 @@ COMMANDS = {
     "inspect": "Show a network: layers, preprocessing, provenance.",
     "check": "Check a config, its data and its gradients; train nothing.",
     "schema": "Print the JSON Schema of the config.",
+    "bench": "Measure how near training comes to the limit of this machine.",
+    "warmup": "Compile the kernels now instead of at the first run.",
 }
 
 PIPE_CLOSED = 141

@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlp_cli.kernels import engine, layout
+from mlp_cli.kernels import (
+    engine,
+    layout,
+    limit,  # noqa: F401  every entry kernel is declared before the first one is prepared
+)
 from mlp_cli.kernels import random as random_kernels
 from mlp_cli.kernels.jit import prepare
 from mlp_cli.kernels.team import Team
