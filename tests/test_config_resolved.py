@@ -421,6 +421,20 @@ def test_the_resolved_form_reads_back_to_an_equal_config(tmp_path_factory, writt
     assert dump(load([path])) == dump(config)
 
 
+def test_a_column_or_class_called_name_is_no_bare_word(tmp_path):
+    written = {
+        "data": {"path": "a.csv", "columns": {"name": "categorical"}, "labels": {"name": "adam"}},
+        "network": {"layers": [{"units": 2, "activation": "softmax"}]},
+        "loss": {"name": "cross_entropy", "class_weights": {"name": 2.0}},
+    }
+    path = tmp_path / "c.yaml"
+    path.write_text(write(written))
+    config = load([path])
+    path.write_text(dump(config))
+    assert load([path]) == config
+    assert config.data.columns == {"name": "categorical"}
+
+
 @given(
     texts=st.dictionaries(
         st.text(), st.text() | st.floats(allow_nan=False) | st.integers(-(10**15), 10**15) | st.booleans()

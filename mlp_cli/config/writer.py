@@ -9,6 +9,7 @@ from mlp_cli.config.yaml_loader import FLOAT
 WIDTH = 110
 LINE_BREAKS = re.compile("[\n\r\x85\u2028\u2029]")
 BLOCKS = {"data", "network", "training", "layers"}  # keys whose value is written over several lines
+FREE = {"columns", "labels", "class_weights"}  # keys whose value has the user's own words for keys, "name" among them
 
 
 class Dumper(yaml.SafeDumper):
@@ -30,12 +31,15 @@ def dump(resolved):
     return yaml.serialize(dumper_node, Dumper=Dumper, width=WIDTH, allow_unicode=True)
 
 
-def _node(value, block=False):
-    """A PyYAML node; `block` says whether it takes several lines."""
-    value = bare_word(value)
+def _node(value, block=False, free=False):
+    """A PyYAML node; `block` says whether it takes several lines, `free` that its keys are the user's."""
+    value = value if free else bare_word(value)
     if isinstance(value, dict):
-        block = block or "layers" in value
-        pairs = [(_scalar(key), _node(child, block and key in BLOCKS)) for key, child in value.items()]
+        block = block or ("layers" in value and not free)
+        pairs = [
+            (_scalar(key), _node(child, block and key in BLOCKS, free=key in FREE and not free))
+            for key, child in value.items()
+        ]
         return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=not block)
     if isinstance(value, list):
         return yaml.SequenceNode("tag:yaml.org,2002:seq", [_node(child) for child in value], flow_style=not block)
