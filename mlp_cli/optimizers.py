@@ -11,7 +11,7 @@ import numpy as np
 from mlp_cli import numerics
 from mlp_cli.vocab import OPTIMIZERS
 
-COLUMNS = 10
+COLUMNS, PLAIN_COLUMNS = 10, 2
 # Dozat 2016; PyTorch's default.
 NADAM_DECAY = 4e-3
 # The rectification of RAdam is defined from this length of the simple moving average on (Liu et al. 2020).
@@ -39,14 +39,17 @@ def weight_decay(config) -> float:
 
 
 def step_coefficients(config, rates: np.ndarray, first: int) -> np.ndarray:
-    """The coefficients of updates first, first + 1, … with these learning rates: float64 (len(rates), COLUMNS)."""
+    """The coefficients of updates first, first + 1, … with these learning rates: float64 (len(rates), COLUMNS).
+
+    Plain descent has PLAIN_COLUMNS only: one sample a step, the table is not much smaller than the data.
+    """
     optimizer = config.optimizer
-    table = np.zeros((len(rates), COLUMNS))
+    table = np.zeros((len(rates), PLAIN_COLUMNS if is_plain(optimizer) else COLUMNS))
     table[:, 0] = rates
     table[:, 1] = 1.0 - rates * weight_decay(config)
     update = np.arange(first, first + len(rates), dtype=np.int64)
     fill = _FILL.get(optimizer.name)
-    if fill:
+    if fill and not is_plain(optimizer):
         fill(table, optimizer, rates, update, config)
     return table
 

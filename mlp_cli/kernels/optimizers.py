@@ -181,6 +181,6 @@ def sum_of_squares(e, g, vectors, clip):
 @kernel("n(table,i,p)")
 def take_coefficients(coefficients, step, scratch):
     """The step's coefficients, rounded to the scalar type, where `update_stretch` finds them."""
-    for i in range(COEFFICIENTS):
+    for i in range(coefficients.shape[1]):
         store(at(scratch, SCRATCH_COEFFICIENTS + i), coefficients[step, i])
     store(at(scratch, SCRATCH_COEFFICIENTS + CLIP_FACTOR), 1.0)
