@@ -149,10 +149,10 @@ def test_twenty_steps_agree_with_the_twin(optimizer, clip, regularization):
             pair.train(epoch=epoch)
             for step in range(pair.steps):
                 pair.twin_step(step)
-            # a small gradient over its own small root magnifies the last digit
-            assert pair.difference() < 1e-10
             # a small gradient over its own small root magnifies the last digit, and the twin's products are BLAS's
             assert pair.difference() < 1e-9
+
+
 def test_the_formulas_are_the_vocabularys():
     assert all(callable(globals().get(name)) for name in OPTIMIZERS)
     assert {variant["name"] for variant in VARIANTS} == set(OPTIMIZERS)
