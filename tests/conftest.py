@@ -1,11 +1,15 @@
 """What every test may use: `train`, which runs the command in this process, and the switch --run-slow."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# benchmarks/ is not installed: it is found behind everything that is
+sys.path.append(str(Path(__file__).parent.parent))
 
 
 @dataclass
