@@ -16,7 +16,7 @@ from mlp_cli import config as configs
 from mlp_cli.data import Dataset, Split, Task
 from mlp_cli.interrupts import Interrupts
 from mlp_cli.kernels import layout, limit
-from mlp_cli.kernels.jit import prepare
+from mlp_cli.kernels.prepare import prepare
 from mlp_cli.kernels.team import Team
 from mlp_cli.model import Model
 from mlp_cli.trainer import EpochClock, Listener, Trainer
@@ -204,7 +204,7 @@ class Limit:
     """
 
     def __init__(self, dtype: str, threads: int):
-        prepare(dtype)
+        self.kernels = prepare(dtype)
         self.team = Team(threads) if threads > 1 else None
         self.values = np.ones(threads * limit.CHAINS * layout.lane_count(dtype), dtype)
         wanted = TEAM_TRY_SECONDS if self.team else TRY_SECONDS
@@ -227,9 +227,9 @@ class Limit:
         arguments = (self.values, 0.5, 0.5, self.repetitions)
         began = time.perf_counter()
         if self.team:
-            self.team.run(limit.iterate, *arguments)
+            self.team.run(self.kernels.iterate, *arguments)
         else:
-            limit.iterate(*arguments, 0)
+            self.kernels.iterate(*arguments, 0)
         return time.perf_counter() - began
 
     def close(self) -> None:

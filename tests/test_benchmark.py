@@ -8,7 +8,8 @@ from engine import DTYPES
 
 from mlp_cli import benchmark
 from mlp_cli.benchmark import Limit, Net, Workload, alternate, fma_limit
-from mlp_cli.kernels import jit, layout, limit
+from mlp_cli.kernels import layout, limit
+from mlp_cli.kernels.prepare import prepare
 from mlp_cli.network import machine
 
 both_types = pytest.mark.parametrize("dtype", DTYPES)
@@ -125,21 +126,19 @@ def test_equal_arguments_train_to_equal_bits_and_evaluations_do_not_disturb():
 
 @both_types
 def test_the_limit_computes_what_it_says(dtype):
-    jit.prepare(dtype)
     share = limit.CHAINS * layout.lane_count(dtype)
     values = np.arange(3 * share, dtype=dtype)
     expected = values.copy()
     # ten times v = 2 v + 1, in whole numbers that both types hold exactly; the other threads' shares stay
     expected[share : 2 * share] = 1024 * values[share : 2 * share] + 1023
-    limit.iterate(values, 2.0, 1.0, 10, 1)
+    prepare(dtype).iterate(values, 2.0, 1.0, 10, 1)
     np.testing.assert_array_equal(values, expected)
 
 
 def test_the_limit_is_fused():
     """v = a v + b rounded once is not what two roundings give."""
-    jit.prepare("float64")
     values = np.full(limit.CHAINS * 8, 1.0 + 2.0**-30)
-    limit.iterate(values, 1.0 + 2.0**-30, -1.0, 1, 0)
+    prepare("float64").iterate(values, 1.0 + 2.0**-30, -1.0, 1, 0)
     assert set(values) == {2.0**-29 + 2.0**-60}
 
 

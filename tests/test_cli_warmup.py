@@ -5,19 +5,24 @@ import re
 import pytest
 from cli import blobs, classifier, finish, good, mlp, start
 
-from mlp_cli.kernels import jit
+from mlp_cli.kernels.cache import Cache
 
 COMPILED = r"{}: compiled in \d+\.\d s"
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache in which kernels take no time to compile: the scalar types that lie there."""
-    there = []
-    monkeypatch.setattr(jit, "CACHE_FOLDER", tmp_path)
-    monkeypatch.setattr(jit, "is_cached", lambda dtype: dtype in there)
-    monkeypatch.setattr(jit, "prepare", there.append)
-    return there
+    """An empty cache in which kernels take no time to compile: the scalar types that were compiled."""
+    compiled = []
+
+    def prepare(dtype, say):
+        say(f"Compiling the {dtype} kernels")
+        compiled.append(dtype)
+        Cache(dtype).write(b"code")
+
+    monkeypatch.setenv("MLP_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("mlp_cli.kernels.prepare.prepare", prepare)
+    return compiled
 
 
 def test_what_is_not_there_is_compiled(cache, tmp_path):
@@ -25,36 +30,37 @@ def test_what_is_not_there_is_compiled(cache, tmp_path):
     assert cache == ["float32"]
     first, last = done.out.splitlines()
     assert re.fullmatch(COMPILED.format("float32"), first)
-    assert last == f"Kept in {tmp_path}"
-    assert done.err == "Compiling the float32 kernels for this processor …\n"
+    assert last == f"Kept in {Cache('float32').folder}"
+    assert Cache("float32").folder.parent == tmp_path
+    assert done.err == "Compiling the float32 kernels\n"
 
 
-def test_what_is_there_is_left_alone(cache, tmp_path):
-    cache.append("float32")
+def test_what_is_there_is_left_alone(cache):
+    Cache("float32").write(b"code")
     done = good("warmup", "--dtype", "all")
-    assert cache == ["float32", "float64"]
+    assert cache == ["float64"]
     first, second, _ = done.out.splitlines()
     assert first == "float32: already there"
     assert re.fullmatch(COMPILED.format("float64"), second)
 
 
-def test_json_and_quiet(cache, tmp_path):
+def test_json_and_quiet(cache):
     done = good("warmup", "--dtype", "float64", "--json", "--quiet")
     assert done.err == ""
     found = done.json
-    assert found["folder"] == str(tmp_path)
+    assert found["folder"] == str(Cache("float64").folder)
     assert [(each["dtype"], each["compiled"]) for each in found["kernels"]] == [("float64", True)]
     again = good("warmup", "--dtype", "float64", "--json").json
     assert again["kernels"] == [{"dtype": "float64", "compiled": False, "seconds": 0.0}]
 
 
-def test_a_disk_that_filled_up_meanwhile_is_a_failure(cache, monkeypatch, tmp_path):
-    monkeypatch.setattr(jit, "prepare", lambda dtype: None)
+def test_a_disk_that_filled_up_meanwhile_is_a_failure(cache, monkeypatch):
+    monkeypatch.setattr("mlp_cli.kernels.prepare.prepare", lambda dtype, say: None)
     done = mlp("warmup", "--json")
     assert (done.code, done.out) == (5, "")
     assert done.err.splitlines()[-1] == (
-        f"The float32 kernels were compiled, but could not be kept in {tmp_path}: look for free space there, "
-        "or set MLP_CACHE_DIR to another folder"
+        f"The float32 kernels were compiled, but could not be kept in {Cache('float32').folder}: look for free space "
+        "there, or set MLP_CACHE_DIR to another folder"
     )
 
 
@@ -67,7 +73,7 @@ def test_nothing_is_compiled_where_nothing_can_be_kept(tmp_path):
     assert (done.code, done.out) == (5, "")
     assert done.err == (
         f"Nothing to warm up: compiled kernels cannot be kept, since the folder of MLP_CACHE_DIR, {tmp_path / 'file'}, "
-        "cannot be written; make it writable or name another\n"
+        "cannot be written (Not a directory); make it writable or name another\n"
     )
 
 
@@ -77,8 +83,8 @@ def test_without_a_folder_of_the_users_the_remedy_is_named(tmp_path):
     done = finish(start("warmup", environment=environment))
     assert done.code == 5
     assert done.err == (
-        "Nothing to warm up: compiled kernels cannot be kept, since the user's cache folder cannot be written; "
-        "make it writable or set MLP_CACHE_DIR to another\n"
+        "Nothing to warm up: compiled kernels cannot be kept, since the user's cache folder cannot be written "
+        "(Not a directory); make it writable or set MLP_CACHE_DIR to another\n"
     )
 
 
@@ -91,7 +97,7 @@ def test_after_warming_up_no_run_compiles(tmp_path):
     assert re.fullmatch(COMPILED.format("float32"), done.out.splitlines()[0])
 
     def machine_code():
-        return {path: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")}
+        return {path: path.stat().st_mtime_ns for path in cache.rglob("*.code")}
 
     before = machine_code()
     assert before

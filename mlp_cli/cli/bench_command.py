@@ -43,7 +43,7 @@ def command(threads, dtype, seconds, as_json, quiet):
 
     console = Console(quiet, as_json)
     counts = [threads] if threads else sorted({1, available_processors()})
-    options.say_if_compiling(console, dtype)
+    options.prepare_kernels(console, dtype)
     console.say(f"Measuring for about {seconds:g} s …")
     found = benchmark.run(dtype, counts, seconds, benchmark.NETS, benchmark.EVALUATED)
     facts = _facts()

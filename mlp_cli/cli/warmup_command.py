@@ -28,47 +28,50 @@ def command(dtype, as_json, quiet):
     compile once on each kind of node, before many jobs start at once.
 
     The kernels are kept in the user's cache folder, or in the one that MLP_CACHE_DIR names: the same one when training,
-    and writable then too. Another version of mlp, Python or numba compiles its own.
+    where it need not be writable. Another version of mlp, Python or numba compiles its own.
 
     \b
     mlp warmup --dtype all
     MLP_CACHE_DIR=/opt/mlp mlp warmup
     """
-    import mlp_cli.network.machine  # noqa: F401  declares the kernels
-    from mlp_cli.errors import SystemFault
-    from mlp_cli.kernels.jit import CACHE_FOLDER
+    from mlp_cli.kernels.cache import Cache
 
-    if CACHE_FOLDER is None:
-        raise SystemFault(f"Nothing to warm up: compiled kernels cannot be kept, since {_unwritable()}")
     console = Console(quiet, as_json)
-    kernels = [_warm_up(console, each) for each in (DTYPES if dtype == "all" else (dtype,))]
-    console.emit({"folder": str(CACHE_FOLDER), "kernels": kernels})
-    console.result(f"Kept in {CACHE_FOLDER}")
+    caches = {each: Cache(each) for each in (DTYPES if dtype == "all" else (dtype,))}
+    kernels = [_warm_up(console, each, cache) for each, cache in caches.items()]
+    folder = next(iter(caches.values())).folder
+    console.emit({"folder": str(folder), "kernels": kernels})
+    console.result(f"Kept in {folder}")
 
 
-def _warm_up(console, dtype):
+def _warm_up(console, dtype, cache):
     """Compile the kernels of one scalar type unless they are there; what was done, for --json."""
     from mlp_cli.errors import SystemFault
-    from mlp_cli.kernels.jit import CACHE_FOLDER, is_cached, prepare
+    from mlp_cli.kernels.prepare import prepare
 
-    if is_cached(dtype):
+    if cache.is_there():
         console.result(f"{dtype}: already there")
         return {"dtype": dtype, "compiled": False, "seconds": 0.0}
-    console.say(f"Compiling the {dtype} kernels for this processor …")
+    try:
+        cache.try_to_write()
+    except OSError as error:
+        raise SystemFault(f"Nothing to warm up: compiled kernels cannot be kept, since {_unwritable(error)}") from None
     began = time.monotonic()
-    prepare(dtype)
+    prepare(dtype, console.say)
     seconds = time.monotonic() - began
-    if not is_cached(dtype):
+    if not cache.is_there():
         raise SystemFault(
-            f"The {dtype} kernels were compiled, but could not be kept in {CACHE_FOLDER}: look for free space there, "
+            f"The {dtype} kernels were compiled, but could not be kept in {cache.folder}: look for free space there, "
             "or set MLP_CACHE_DIR to another folder"
         )
     console.result(f"{dtype}: compiled in {seconds:.1f} s")
     return {"dtype": dtype, "compiled": True, "seconds": seconds}
 
 
-def _unwritable():
-    """Why there is no cache folder, and the remedy."""
+def _unwritable(error):
+    """Why nothing can be kept, and the remedy."""
     if chosen := os.environ.get("MLP_CACHE_DIR"):
-        return f"the folder of MLP_CACHE_DIR, {chosen}, cannot be written; make it writable or name another"
-    return "the user's cache folder cannot be written; make it writable or set MLP_CACHE_DIR to another"
+        place, remedy = f"the folder of MLP_CACHE_DIR, {chosen},", "name another"
+    else:
+        place, remedy = "the user's cache folder", "set MLP_CACHE_DIR to another"
+    return f"{place} cannot be written ({error.strerror}); make it writable or {remedy}"

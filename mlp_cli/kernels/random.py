@@ -5,13 +5,13 @@ compute any number. Units are numbered in groups of 64: unit u of a row takes wo
 (u // 64) * 16 + u % 16, so that a vector of units is a vector of counters, whatever the vector's width.
 """
 
-import numpy as np
 from llvmlite import ir
 
 from mlp_cli.kernels import elementary as math_of
-from mlp_cli.kernels.emit import INT64, Value
+from mlp_cli.kernels.emit import INT32, INT64, Value
 from mlp_cli.kernels.jit import kernel
-from mlp_cli.kernels.lanes import intrinsic, pointer_to
+from mlp_cli.kernels.lanes import intrinsic, pointer_to, prefetch_element
+from mlp_cli.kernels.layout import lane_count
 from mlp_cli.vocab import STREAMS
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -21,6 +21,9 @@ WORD = 0xFFFFFFFF
 GROUP, COLUMN = 64, 16
 
 DROPOUT_STREAM, NOISE_STREAM = STREAMS["dropout"], STREAMS["noise"]
+# Exchanges of a shuffle that are drawn at a time, and in one vector.
+EXCHANGES, DRAWS = 64, lane_count("float64")
+
 SHUFFLE_STREAM, DRAW_STREAM = STREAMS["shuffle"], STREAMS["draw"]
 
 
@@ -116,27 +119,54 @@ class _ScalarEmit:
         return x
 
 
-@kernel("n(p,rows,i,i,i,u)")
-def exchange(p, rows, begin, end, epoch, seed):
-    """Fisher and Yates's shuffle of rows begin … end - 1; place i is exchanged by number i of the epoch's stream."""
-    for i in range(end - 1, begin, -1):
-        j = begin + int(uniform_of(p, i, SHUFFLE_STREAM, epoch, seed) * (i - begin + 1))
-        rows[i], rows[j] = rows[j], rows[i]
+@intrinsic("n(a,i,i,i,i,i,u)", scalar="float64")
+def draw_exchanges(e, places, first, row, begin, stream, epoch, seed):
+    """Fill a vector of `places` from number `first` on: with which row `row`, the one below it, … change places.
+
+    For a shuffle of rows from `begin` on, by Fisher and Yates: with any row from `begin` up to itself.
+    """
+    rows = e.splat(row) - e.lane_numbers()
+    words = _emit_philox(e, [rows & WORD, e.splat(row - row), e.splat(stream), e.splat(epoch)], seed)
+    uniform = e.int_to_float(((words[0] << 32) | words[1]) >> 11) * 2.0**-53
+    chosen = e.builder.fptosi((uniform * e.int_to_float(rows - e.splat(begin) + 1)).llvm, e.int_vector)
+    numbers = ir.VectorType(INT32, e.lanes)
+    place = e.builder.bitcast(e.at(places, first).llvm, numbers.as_pointer())
+    e.builder.store(e.builder.trunc((e.splat(begin) + Value(e, chosen)).llvm, numbers), place, align=4)
 
 
-@kernel("n(s[:],rows,i,i,u)", entry=True)
-def shuffle_rows(parameters, rows, block, epoch, seed):
+@kernel("n(rows,rows,i,i,i,u)")
+def exchange(rows, places, begin, end, epoch, seed):
+    """Fisher and Yates's shuffle of rows begin … end - 1; place i is exchanged by number i of the epoch's stream.
+
+    With what rows change places is known before any does: the draws are vectors, and far rows are asked for in time.
+    """
+    row = end - 1
+    while row > begin:
+        count = min(EXCHANGES, row - begin)
+        for k in range(0, count, DRAWS):
+            draw_exchanges(places, k, row - k, begin, SHUFFLE_STREAM, epoch, seed)
+        for k in range(count):
+            prefetch_element(rows, int(places[k]))
+        for k in range(count):
+            other = places[k]
+            rows[row - k], rows[other] = rows[other], rows[row - k]
+        row -= count
+
+
+@kernel("n(s[:],rows,rows,rows,i,i,u)", entry=True)
+def shuffle_rows(parameters, rows, order, places, block, epoch, seed):
     """Shuffle all rows or, with `block` > 0, the order of blocks of so many rows and the rows inside each.
 
-    (The parameters only say for which scalar type this is compiled.)
+    `order` is memory with room for one number a block, `places` for EXCHANGES. (The parameters only say for which
+    scalar type this is
+    compiled.)
     """
     p = pointer_to(parameters)
     total = rows.shape[0]
     if block <= 0 or block >= total:
-        exchange(p, rows, 0, total, epoch, seed)
+        exchange(rows, places, 0, total, epoch, seed)
         return
     blocks = (total + block - 1) // block
-    order = np.empty(blocks, np.uint32)
     for b in range(blocks):
         order[b] = b
     # the blocks' exchanges use numbers beyond those of the rows
@@ -149,7 +179,7 @@ def shuffle_rows(parameters, rows, block, epoch, seed):
         size = min(block, total - begin)
         for i in range(size):
             rows[place + i] = begin + i
-        exchange(p, rows, place, place + size, epoch, seed)
+        exchange(rows, places, place, place + size, epoch, seed)
         place += size
 
 
