@@ -40,11 +40,9 @@ with open(kept, "wb") as file:
 # Seconds until every kernel of a type can be called, numba's own import aside.
 PREPARE = """
 import sys, time
-import numba
 began = time.perf_counter()
-from mlp_cli.kernels.jit import prepare
 from mlp_cli.network import machine
-prepare(sys.argv[1])
+machine.prepare(sys.argv[1])
 print(time.perf_counter() - began)
 """
 

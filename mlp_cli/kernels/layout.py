@@ -172,11 +172,14 @@ def aligned_zeros(n: int, dtype) -> np.ndarray:
 
 
 def _in_large_pages(size: int) -> np.ndarray:
-    """At least so many zero bytes, in an anonymous mapping for which the system may use large pages."""
+    """So many zero bytes, in an anonymous mapping for which the system may use large pages."""
     # arrays that began at the same place of a page would compete for the same lines of the caches
     stagger = next(_arrays) % 16 * 65 * VECTOR_BYTES
     length = -(-(size + stagger) // LARGE_PAGE) * LARGE_PAGE
-    area = mmap.mmap(-1, length + LARGE_PAGE)
+    try:
+        area = mmap.mmap(-1, length + LARGE_PAGE)
+    except (OSError, OverflowError) as error:
+        raise MemoryError from error
     raw = np.frombuffer(area, np.uint8)
     start = -raw.ctypes.data % LARGE_PAGE
     with contextlib.suppress(AttributeError, OSError):  # no such pages on this system
