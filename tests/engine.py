@@ -13,7 +13,8 @@ from reference import Trainer, encode
 from mlp_cli import config as configs
 from mlp_cli import optimizers, rng
 from mlp_cli.errors import ConfigError
-from mlp_cli.kernels import jit, layout
+from mlp_cli.kernels import build, jit, layout, processor
+from mlp_cli.kernels.library import Library
 from mlp_cli.network import coding, machine
 from mlp_cli.network.machine import Machine, Rows
 from mlp_cli.network.network import Network
@@ -262,23 +263,28 @@ def random_parts(config, features, draws, epoch):
 # --- kernels by themselves --------------------------------------------------------------------------------------
 
 
+class Entry:
+    """A function of kernels that Python can call: `call(dtype, *arguments)`."""
+
+    def __init__(self, function, signature):
+        self.kernel = jit.Kernel(function, signature, entry=True)
+        self.compiled = {}
+
+    def __call__(self, dtype, *arguments):
+        if dtype not in self.compiled:
+            library = Library(build.build([self.kernel], dtype))
+            self.compiled[dtype] = getattr(library, self.kernel.__name__)
+        return self.compiled[dtype](*arguments)
+
+
 def entry(signature):
-    """Make a function of kernels callable from Python, in the letters of `jit.kernel`: `call(dtype, *arguments)`."""
+    """Make an `Entry` of a function, in the letters of `jit.kernel`."""
+    return lambda function: Entry(function, signature)
 
-    def decorate(function):
-        declared, ready = jit.Kernel(function, signature, entry=False), set()
 
-        def call(dtype, *arguments):
-            if dtype not in ready:
-                # `prepare` leaves out inner kernels where a cache holds their callers
-                for inner in [*jit.KERNELS, declared]:
-                    inner.compile(dtype)
-                ready.add(dtype)
-            return declared.dispatcher(*arguments)
-
-        return call
-
-    return decorate
+def uses_512_bits(kernels, dtype):
+    """Whether the machine code of entry kernels has zmm registers."""
+    return "zmm" in processor.target_machine().emit_assembly(build.optimized(kernels, dtype))
 
 
 def padded_rows(matrix, dtype, fill=0.0):

@@ -15,12 +15,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from numba import njit, types
+from engine import entry, uses_512_bits
 
 from mlp_cli.kernels import elementary, lanes
 from mlp_cli.kernels.lanes import at, lanes_of, pointer_to, vload, vstore
 
-SCALARS = {"float32": types.float32, "float64": types.float64}
 WIDE = np.longdouble
 PI = WIDE("3.14159265358979323846264338327950288")
 NAN, INF = math.nan, math.inf
@@ -47,19 +46,17 @@ both_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 @cache
-def compiled(name, dtype):
+def over_arrays(name):
     """A loop over arrays whose length is a multiple of the vector's."""
     generator = getattr(elementary, name)
     of_vector = getattr(elementary, f"v{name}", None) or lanes.intrinsic("v(v)")(lambda e, x: generator(e, x))
 
-    @njit(error_model="numpy")
-    def loop(x, y):
+    @entry("n(s[:],s[:],i)")
+    def loop(x, y, n):
         source, target = pointer_to(x), pointer_to(y)
-        for i in range(0, x.size, lanes_of(source)):
+        for i in range(0, n, lanes_of(source)):
             vstore(at(target, i), of_vector(vload(at(source, i))))
 
-    array = types.Array(SCALARS[dtype], 1, "C")
-    loop.compile((array, array))
     return loop
 
 
@@ -67,7 +64,7 @@ def evaluate(name, x):
     padded = np.zeros(-(-x.size // 16) * 16, x.dtype)
     padded[: x.size] = x
     result = np.empty_like(padded)
-    compiled(name, x.dtype.name)(padded, result)
+    over_arrays(name)(x.dtype.name, padded, result, padded.size)
     return result[: x.size]
 
 
@@ -274,7 +271,7 @@ def digest():
             y = evaluate(name, x)
             y[np.isnan(y)] = NAN
             digest.update(y.tobytes())
-            uses_zmm |= any("zmm" in assembly for assembly in compiled(name, dtype).inspect_asm().values())
+            uses_zmm |= uses_512_bits([over_arrays(name).kernel], dtype)
     return digest.hexdigest(), uses_zmm
 
 

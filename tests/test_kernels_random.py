@@ -7,8 +7,8 @@ from engine import DTYPES, Pair, configure, entry, examples, kept, noise, padded
 from mlp_cli import rng
 from mlp_cli.kernels import layout
 from mlp_cli.kernels import random as kernels
-from mlp_cli.kernels.jit import prepare
 from mlp_cli.kernels.lanes import pointer_to
+from mlp_cli.kernels.prepare import prepare
 from mlp_cli.vocab import STREAMS
 
 SEED = 0xDEADBEEF12345678
@@ -114,9 +114,9 @@ def fisher_yates(rows, first_number, epoch, seed):
 
 
 def shuffled(n, block, epoch, seed, dtype="float64"):
-    prepare(dtype)
     rows = np.arange(n, dtype=np.uint32)
-    kernels.shuffle_rows(np.zeros(1, dtype), rows, block, epoch, seed)
+    blocks = np.empty(-(-n // block) if block else 0, np.uint32)
+    prepare(dtype).shuffle_rows(np.zeros(1, dtype), rows, blocks, block, epoch, seed)
     return rows
 
 
@@ -144,9 +144,8 @@ def test_shuffle_of_blocks_keeps_their_rows_together(n, block):
 
 @pytest.mark.parametrize("n", [1, 2, 1000])
 def test_draws_with_replacement_are_in_range(n):
-    prepare("float64")
     rows = np.full(n, 77, np.uint32)
-    kernels.draw_rows(np.zeros(1), rows, 3, SEED)
+    prepare("float64").draw_rows(np.zeros(1), rows, 3, SEED)
     assert rows.tolist() == [int(uniform("draw", i, 3, SEED) * n) for i in range(n)]
     assert (rows < n).all()
     if n == 1000:  # the share of rows that are met at all tends to 1 - 1/e

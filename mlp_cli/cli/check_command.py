@@ -36,7 +36,7 @@ def command(arguments, as_json, quiet):
     console.say(f"Task: {dataset.task.kind} ({dataset.task.reason})")
     for note in dataset.notes:
         console.warn(note)
-    options.say_if_compiling(console, "float64")
+    options.prepare_kernels(console, "float64")
     blocks = check_gradients(model, dataset.train)
     console.emit(
         {

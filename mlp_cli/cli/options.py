@@ -1,7 +1,6 @@
 """Arguments and options that several commands share."""
 
 import re
-import time
 
 import click
 
@@ -46,13 +45,8 @@ def thread_count(asked: int | None) -> int:
     return asked or available_processors()
 
 
-def say_if_compiling(console, dtype):
-    """Make the kernels ready; the first time on a machine, say that they are compiled and why only once."""
-    from mlp_cli.kernels.jit import CACHE_FOLDER, is_cached, prepare
+def prepare_kernels(console, dtype):
+    """Make the kernels ready; the first time on a machine, say that they are compiled."""
+    from mlp_cli.kernels.prepare import prepare
 
-    if not is_cached(dtype):
-        kept = "kept for every later run on this machine" if CACHE_FOLDER else "not kept: the cache cannot be written"
-        console.say(f"Compiling the {dtype} kernels for this processor; takes about half a minute and is {kept} …")
-        began = time.monotonic()
-        prepare(dtype)
-        console.say(f"Compiled in {time.monotonic() - began:.0f} s")
+    prepare(dtype, console.say, console.warn)

@@ -67,7 +67,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
 
     with RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn) as run:
         _introduce(console, dataset, model, run)
-        options.say_if_compiling(console, config.dtype)
+        options.prepare_kernels(console, config.dtype)
         machine = model.machine(options.thread_count(threads))
         progress = _Bar(console)
         listener = Listener(epoch=progress.epoch, moving=progress.moving, warn=progress.warn)

@@ -8,14 +8,12 @@ import contextlib
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
-from mlp_cli.kernels.layout import VECTOR_BYTES
+from mlp_cli.kernels.layout import lane_count
 
 INT64 = ir.IntType(64)
 INT32 = ir.IntType(32)
-FLOATS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+FLOATS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 
 
 class Value:
@@ -121,11 +119,10 @@ class Value:
 class Emit:
     """Emits LLVM code for vectors of one scalar type, `float32` or `float64`."""
 
-    def __init__(self, builder, scalar):
+    def __init__(self, builder, scalar: str):
         self.builder = builder
-        self.scalar = scalar
-        self.bits = scalar.bitwidth
-        self.lanes = VECTOR_BYTES * 8 // self.bits
+        self.bits = 8 * np.dtype(scalar).itemsize
+        self.lanes = lane_count(scalar)
         self.float = FLOATS[scalar]
         self.int = ir.IntType(self.bits)
         self.vector = ir.VectorType(self.float, self.lanes)
@@ -209,9 +206,15 @@ class Emit:
     def _call(self, name, *values):
         of_type = values[0].type
         suffix = f"v{self.lanes}f{self.bits}" if isinstance(of_type, ir.VectorType) else f"f{self.bits}"
-        signature = ir.FunctionType(of_type, [v.type for v in values])
-        function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.{name}.{suffix}")
-        return Value(self, self.builder.call(function, [v.llvm for v in values]))
+        return Value(self, self.call(f"llvm.{name}.{suffix}", of_type, [v.llvm for v in values]))
+
+    def call(self, name: str, result, arguments):
+        """Call a function of LLVM or of the C library: type of its result, LLVM values of its arguments."""
+        module = self.builder.module
+        function = module.globals.get(name)
+        if function is None:
+            function = ir.Function(module, ir.FunctionType(result, [value.type for value in arguments]), name)
+        return self.builder.call(function, arguments)
 
     def fma(self, a, b, c) -> Value:
         """a b + c, rounded once."""
@@ -304,10 +307,7 @@ class Emit:
         place = self.builder.bitcast(pointer.llvm, x.type.as_pointer())
         mask = self.first_lanes(n).llvm
         align = ir.Constant(INT32, self.bits // 8)
-        signature = ir.FunctionType(ir.VoidType(), [x.type, place.type, INT32, mask.type])
-        name = f"llvm.masked.store.v{self.lanes}f{self.bits}.p0"
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        self.builder.call(function, [x.llvm, place, align, mask])
+        self.call(f"llvm.masked.store.v{self.lanes}f{self.bits}.p0", ir.VoidType(), [x.llvm, place, align, mask])
 
     def load_first(self, pointer: Value, n: Value) -> Value:
         """The first n lanes from memory, zeros in the others; memory beyond them is not touched."""
@@ -315,10 +315,8 @@ class Emit:
         mask = self.first_lanes(n).llvm
         align = ir.Constant(INT32, self.bits // 8)
         zeros = self.constant(0.0).llvm
-        signature = ir.FunctionType(self.vector, [place.type, INT32, mask.type, self.vector])
         name = f"llvm.masked.load.v{self.lanes}f{self.bits}.p0"
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        return Value(self, self.builder.call(function, [place, align, mask, zeros]))
+        return Value(self, self.call(name, self.vector, [place, align, mask, zeros]))
 
     def load_scalar(self, pointer: Value) -> Value:
         """One element."""
@@ -331,9 +329,28 @@ class Emit:
     @contextlib.contextmanager
     def loop(self, n):
         """`with e.loop(n) as i:` runs its body for i = 0 … n-1."""
-        count = self.constant(n, INT64).llvm
-        with cgutils.for_range(self.builder, count) as loop:
-            yield Value(self, loop.index)
+        builder = self.builder
+        head, body, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
+        before = builder.basic_block
+        builder.branch(head)
+        builder.position_at_end(head)
+        i = builder.phi(INT64)
+        i.add_incoming(INT64(0), before)
+        builder.cbranch((Value(self, i) < n).llvm, body, after)
+        builder.position_at_end(body)
+        yield Value(self, i)
+        i.add_incoming(builder.add(i, INT64(1), flags=["nsw"]), builder.basic_block)
+        builder.branch(head)
+        builder.position_at_end(after)
+
+    def repeat(self, n: Value, unroll: int, body) -> None:
+        """Run body(i) for i = 0 … n-1, `unroll` of them on each trip. (LLVM is told not to unroll loops by itself.)"""
+        shift = unroll.bit_length() - 1
+        with self.loop(n >> shift) as trip:
+            for i in range(unroll):
+                body((trip << shift) + i)
+        with self.loop(n & (unroll - 1)) as i:
+            body((n >> shift << shift) + i)
 
     def switch(self, code: Value, bodies: dict) -> None:
         """Run the body of the matching case; bodies maps integers to functions without arguments."""
@@ -354,7 +371,8 @@ class Variable:
 
     def __init__(self, emit, initial: Value):
         self.e = emit
-        self.slot = cgutils.alloca_once(emit.builder, initial.type)
+        with emit.builder.goto_entry_block():
+            self.slot = emit.builder.alloca(initial.type)
         self.set(initial)
 
     def get(self) -> Value:

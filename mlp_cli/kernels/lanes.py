@@ -1,85 +1,41 @@
-"""A vector type for numba, and the intrinsics that load, store and combine vectors.
+"""Vectors in kernels: the intrinsics that load, store and combine them.
 
 A vector is 64 bytes: 16 float32 or 8 float64. LLVM splits it where the machine's registers are narrower, so one
 source serves every processor and gives the same bits on each. Memory is reached through typed pointers; `at(p, n)`
-moves one by n elements. `@intrinsic("v(p,i)")` turns a code generator (see `emit`) into a function for numba code.
+moves one by n elements. `@intrinsic("v(p,i)")` turns a code generator (see `emit`) into a function for kernels.
 """
 
-import inspect
+from collections.abc import Callable
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic as numba_intrinsic
-from numba.extending import models, register_model
 
-from mlp_cli.kernels.emit import FLOATS, INT64, Emit, Value
-from mlp_cli.kernels.layout import lane_count
+from mlp_cli.kernels.emit import INT64, Value
+from mlp_cli.kernels.signatures import parse
 
 
-class Vector(types.Type):
-    """The numba type of a vector of `scalar`s."""
+class Intrinsic:
+    """A code generator that kernels call like a function. The letters of its signature are those of `signatures`."""
 
-    def __init__(self, scalar):
-        self.scalar = scalar
-        super().__init__(name=f"vector_{scalar}")
+    def __init__(self, emit: Callable, signature: str, scalar: str | None):
+        self.emit, self.scalar = emit, scalar
+        self.result, self.letters = parse(signature)
+        self.__name__, self.__doc__ = emit.__name__, emit.__doc__
 
+    @property
+    def _numba_type_(self):
+        """What numba makes of the name where a kernel mentions it."""
+        from mlp_cli.kernels.dialect import intrinsic_type
 
-VECTORS = {scalar: Vector(scalar) for scalar in FLOATS}
-POINTERS = {scalar: types.CPointer(scalar) for scalar in VECTORS}
-
-
-@register_model(Vector)
-class VectorModel(models.PrimitiveModel):
-    """How numba passes vectors: as LLVM vectors."""
-
-    def __init__(self, manager, vector):
-        lanes = lane_count(str(vector.scalar))
-        super().__init__(manager, vector, ir.VectorType(FLOATS[vector.scalar], lanes))
+        return intrinsic_type(self)
 
 
-# --- from generators to functions that numba code can call ----------------------------------------------------
+def intrinsic(signature: str, scalar: str | None = None):
+    """Make a code generator `emit(e, *values)` callable from kernels, `@intrinsic("v(p,i)")`.
 
-FIXED = {"i": types.int64, "f": types.float64, "b": types.boolean, "u": types.uint64, "n": types.none}
-
-
-def intrinsic(signature: str, scalar=None):
-    """Make a code generator `emit(e, *values)` callable from numba code.
-
-    signature: "v(p,i)" is the result and the arguments: v vector, p pointer, i int64, u uint64 (an address), f float64,
-    b boolean, n nothing. The scalar type comes from the first v or p among the arguments unless it is given.
+    The scalar type is that of the first v, p or a among the arguments unless it is given. Of an array (a) the
+    generator receives the address of the first element.
     """
-    result, _, arguments = signature.rstrip(")").partition("(")
-    kinds = [kind for kind in arguments.split(",") if kind]
-
-    def decorate(emit):
-        def numba_type(kind, scalar):
-            return {"v": VECTORS[scalar], "p": POINTERS[scalar]}.get(kind) or FIXED[kind]
-
-        def define(typing_context, *found):
-            generic = (
-                t.scalar if isinstance(t, Vector) else t.dtype
-                for t, kind in zip(found, kinds, strict=True)
-                if kind in "vp" and isinstance(t, Vector | types.CPointer)
-            )
-            of_type = scalar or next(generic)
-
-            def generate(context, builder, _, values):
-                e = Emit(builder, of_type)
-                value = emit(e, *(Value(e, v) for v in values))
-                return value.llvm if value is not None else context.get_dummy_value()
-
-            typed = numba_type(result, of_type)(*(numba_type(kind, of_type) for kind in kinds))
-            return typed, generate
-
-        # numba looks at the signature to match arguments: give it the generator's own, less the emitter
-        parameters = list(inspect.signature(emit).parameters.values())[1 : 1 + len(kinds)]
-        context = inspect.Parameter("typing_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        define.__signature__ = inspect.Signature([context, *parameters])
-        define.__name__ = emit.__name__
-        define.__doc__ = emit.__doc__
-        return numba_intrinsic(define)
-
-    return decorate
+    return lambda emit: Intrinsic(emit, signature, scalar)
 
 
 # Pointers
@@ -226,11 +182,7 @@ def lanes_of(e, pointer):
     return Value(e, ir.Constant(INT64, e.lanes))
 
 
-@numba_intrinsic
-def pointer_to(typing_context, array):
+@intrinsic("p(a)")
+def pointer_to(e, address):
     """The address of an array's first element."""
-
-    def generate(context, builder, signature, values):
-        return context.make_array(signature.args[0])(context, builder, values[0]).data
-
-    return POINTERS[array.dtype](array), generate
+    return address

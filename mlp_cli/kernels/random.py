@@ -5,7 +5,6 @@ compute any number. Units are numbered in groups of 64: unit u of a row takes wo
 (u // 64) * 16 + u % 16, so that a vector of units is a vector of counters, whatever the vector's width.
 """
 
-import numpy as np
 from llvmlite import ir
 
 from mlp_cli.kernels import elementary as math_of
@@ -124,11 +123,12 @@ def exchange(p, rows, begin, end, epoch, seed):
         rows[i], rows[j] = rows[j], rows[i]
 
 
-@kernel("n(s[:],rows,i,i,u)", entry=True)
-def shuffle_rows(parameters, rows, block, epoch, seed):
+@kernel("n(s[:],rows,rows,i,i,u)", entry=True)
+def shuffle_rows(parameters, rows, order, block, epoch, seed):
     """Shuffle all rows or, with `block` > 0, the order of blocks of so many rows and the rows inside each.
 
-    (The parameters only say for which scalar type this is compiled.)
+    `order` is memory with room for one number a block. (The parameters only say for which scalar type this is
+    compiled.)
     """
     p = pointer_to(parameters)
     total = rows.shape[0]
@@ -136,7 +136,6 @@ def shuffle_rows(parameters, rows, block, epoch, seed):
         exchange(p, rows, 0, total, epoch, seed)
         return
     blocks = (total + block - 1) // block
-    order = np.empty(blocks, np.uint32)
     for b in range(blocks):
         order[b] = b
     # the blocks' exchanges use numbers beyond those of the rows

@@ -8,8 +8,6 @@ others have begun: a thread that the machine has put aside holds nobody up. (Fix
 import platform
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
 from mlp_cli.kernels.emit import INT32, INT64, Value
 from mlp_cli.kernels.jit import kernel
@@ -17,7 +15,6 @@ from mlp_cli.kernels.lanes import intrinsic
 from mlp_cli.kernels.layout import CLAIMS, DONE
 
 _WORD = 8  # bytes of an int64
-_sched_yield = types.ExternalFunction("sched_yield", types.int32())
 
 
 def _word(e, address: Value, index: Value):
@@ -26,32 +23,32 @@ def _word(e, address: Value, index: Value):
     return e.builder.inttoptr(moved.llvm, INT64.as_pointer())
 
 
-@intrinsic("i(u,i)", scalar=types.float64)
+@intrinsic("i(u,i)", scalar="float64")
 def atomic_load(e, address, index):
     """Read a word, with all that was written before it."""
     return Value(e, e.builder.load_atomic(_word(e, address, index), "acquire", 8))
 
 
-@intrinsic("n(u,i,i)", scalar=types.float64)
+@intrinsic("n(u,i,i)", scalar="float64")
 def atomic_store(e, address, index, value):
     """Write a word, after all that was written before."""
     e.builder.store_atomic(value.llvm, _word(e, address, index), "release", 8)
 
 
-@intrinsic("i(u,i,i)", scalar=types.float64)
+@intrinsic("i(u,i,i)", scalar="float64")
 def atomic_add(e, address, index, value):
     """Add, and return what was there before."""
     return Value(e, e.builder.atomic_rmw("add", _word(e, address, index), value.llvm, "acq_rel"))
 
 
-@intrinsic("b(u,i,i,i)", scalar=types.float64)
+@intrinsic("b(u,i,i,i)", scalar="float64")
 def atomic_replace(e, address, index, expected, value):
     """Store `value` if `expected` is there; whether it was."""
     pair = e.builder.cmpxchg(_word(e, address, index), expected.llvm, value.llvm, "acq_rel", "acquire")
     return Value(e, e.builder.extract_value(pair, 1))
 
 
-@intrinsic("n()", scalar=types.float64)
+@intrinsic("n()", scalar="float64")
 def pause(e):
     """Tell the processor that this is a waiting loop."""
     if platform.machine() in ("x86_64", "AMD64"):
@@ -60,8 +57,13 @@ def pause(e):
         name, arguments = "llvm.aarch64.hint", [ir.Constant(INT32, 1)]  # yield
     else:
         return
-    signature = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
-    e.builder.call(cgutils.get_or_insert_function(e.builder.module, signature, name), arguments)
+    e.call(name, ir.VoidType(), arguments)
+
+
+@intrinsic("n()", scalar="float64")
+def give_way(e):
+    """Give the processor to another thread or process that can use it."""
+    e.call("sched_yield", INT32, [])
 
 
 @kernel("b(u,i,i)")
@@ -80,4 +82,4 @@ def wait_until_done(control, finished, spin):
             pause()
             turns += 1
         else:
-            _sched_yield()
+            give_way()

@@ -5,29 +5,16 @@ two strides, so that the gradient AᵀD is the same tile with A's strides exchan
 fused multiply-adds over k, whatever the tile: the same bits for every shape of tile and every processor.
 """
 
-import os
-
-import llvmlite.binding
-
+from mlp_cli.kernels import processor
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import at, intrinsic, lanes_of
 
 # What happens to C: replaced, or C + alpha (start + A B) rounded once.
 REPLACE, ADD_SCALED = 0, 1
 
-
-def _has_32_vector_registers() -> bool:
-    """Whether the code is made for AVX-512. NEON has 32 registers too, but of 4 floats: the small tile fits better."""
-    features = os.environ.get("NUMBA_CPU_FEATURES")
-    if features is None and "NUMBA_CPU_NAME" in os.environ:
-        return "avx512" in os.environ["NUMBA_CPU_NAME"]
-    if features is None:
-        features = llvmlite.binding.get_host_cpu_features().flatten()
-    return "+avx512f" in features
-
-
 # 8 x 2 vectors hold 16 accumulators: fine with 32 registers; with 16 they spill (44 % of the limit instead of 90 %).
-WIDE = _has_32_vector_registers()
+# NEON has 32 registers too, but of 4 floats: the small tile fits better there.
+WIDE = "+avx512f" in processor.features()
 TALL_ROWS = 8 if WIDE else 6
 # Tall tiles are used as long as what remains is a multiple of 4 rows.
 TALL_STEP = 8 if WIDE else 12
@@ -44,7 +31,8 @@ def _emit_tile(rows: int, vectors: int):
         sums = [
             [e.variable(e.load(e.at(start, start_row * i + e.lanes * j))) for j in range(vectors)] for i in range(rows)
         ]
-        with e.loop(depth) as k:
+
+        def step(k):
             b_row = e.at(b, k * b_k)
             b_values = [e.load(e.at(b_row, e.lanes * j)) for j in range(vectors)]
             a_column = e.at(a, k * a_k)
@@ -52,6 +40,8 @@ def _emit_tile(rows: int, vectors: int):
                 a_value = e.splat(e.load_scalar(e.at(a_column, a_row * i)))
                 for j in range(vectors):
                     sums[i][j].set(e.fma(a_value, b_values[j], sums[i][j].get()))
+
+        e.repeat(depth, 2 if rows * vectors >= 8 else 4, step)
         results = [[sums[i][j].get() for j in range(vectors)] for i in range(rows)]
         places = [[e.at(c, c_row * i + e.lanes * j) for j in range(vectors)] for i in range(rows)]
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlp_cli.kernels import engine, layout
-from mlp_cli.kernels import random as random_kernels
-from mlp_cli.kernels.jit import prepare
+from mlp_cli.kernels import layout
+from mlp_cli.kernels.prepare import prepare
 from mlp_cli.kernels.team import Team
 from mlp_cli.network.network import Network
 from mlp_cli.vocab import ACTIVATIONS
@@ -56,7 +55,7 @@ class Machine:
     """A network at work on this computer. Threads never show in the results, only in the time."""
 
     def __init__(self, network: Network, threads: int):
-        prepare(network.config.dtype)
+        self.kernels = prepare(network.config.dtype)
         self.network, self.threads = network, threads
         self.team = Team(threads)
         self.control = layout.aligned_zeros(layout.CLAIMS + 8 * threads, np.int64)
@@ -133,10 +132,11 @@ class Machine:
         order = np.arange(len(self.training_rows), dtype=np.uint32)
         seed = self.network.config.seed
         if sampling.name == "with_replacement":
-            random_kernels.draw_rows(self.network.parameters, order, epoch, seed)
+            self.kernels.draw_rows(self.network.parameters, order, epoch, seed)
         elif sampling.name == "shuffle":
             block = getattr(sampling, "block_rows", None) or 0
-            random_kernels.shuffle_rows(self.network.parameters, order, block, epoch, seed)
+            blocks = np.empty(-(-len(order) // block) if block else 0, np.uint32)
+            self.kernels.shuffle_rows(self.network.parameters, order, blocks, block, epoch, seed)
         return order
 
     def train(self, rows: np.ndarray, epoch: int, coefficients: np.ndarray, first: int, look=None) -> Outcome:
@@ -150,8 +150,9 @@ class Machine:
         steps = len(coefficients) * min(self.batch_size, len(rows))
         work = 3 * self.network.training_program.multiply_adds * steps
         self._run(
-            work, self.training_threads, engine.train_steps, self.network.parameters, self._training, self._placed.ops,
-            self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look, progress=first,
+            work, self.training_threads, self.kernels.train_steps, self.network.parameters, self._training,
+            self._placed.ops, self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look,
+            progress=first,
         )  # fmt: skip
         return Outcome(self.progress, int(self.control[layout.STATUS]) != layout.NOT_FINITE)
 
@@ -162,8 +163,8 @@ class Machine:
         self.totals[:] = 0.0
         phases = self.phases if gradient else self.loss_phases
         self._run(
-            0, 1, engine.train_steps, self.network.parameters, self._training, self._placed.ops, self.blocks, phases,
-            rows, np.zeros((1, 10)),
+            0, 1, self.kernels.train_steps, self.network.parameters, self._training, self._placed.ops, self.blocks,
+            phases, rows, np.zeros((1, 10)),
         )  # fmt: skip
         total = float(self.totals[layout.TOTAL_LOSS])
         return total if record["sum_reduction"] else total / len(rows)
@@ -188,7 +189,7 @@ class Machine:
         record["row_predictions"], record["workspace"] = predictions.ctypes.data, workspace.ctypes.data
         record["workspace_size"], record["scratch"] = placed.size, scratch.ctypes.data
         order = np.arange(len(rows), dtype=np.uint32)
-        self._run(work, threads, engine.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
+        self._run(work, threads, self.kernels.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
         if self.progress < len(rows):
             raise Halted
         return outputs, losses[: len(rows)]

@@ -1,0 +1,95 @@
+"""Makes the kernels of a scalar type ready: from the cache, or else from the compiler.
+
+The compiler runs in a process of its own: this one answers signals at once, and never loads numba, which takes longer
+than all else that a warm start does.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlp_cli
+from mlp_cli.errors import MlpError, SystemFault
+from mlp_cli.kernels.cache import Cache, Damaged
+from mlp_cli.kernels.library import Library, MachineCode
+
+_ready: dict[str, Library] = {}
+
+
+def _nothing(text: str) -> None:
+    """Said to nobody."""
+
+
+def prepare(dtype: str, say: Callable[[str], None] = _nothing, warn: Callable[[str], None] = _nothing) -> Library:
+    """The kernels for `dtype`. `say` hears when they are compiled, `warn` when they were damaged or cannot be kept."""
+    if dtype not in _ready:
+        _ready[dtype] = Library(MachineCode.from_bytes(_machine_code(Cache(dtype), dtype, say, warn)))
+    return _ready[dtype]
+
+
+def _machine_code(cache: Cache, dtype: str, say, warn) -> bytes:
+    if found := _kept(cache, warn):
+        return found
+    with cache.lock(lambda: say(f"Another process is compiling the {dtype} kernels: waiting for it …")):
+        if found := _kept(cache, _nothing):
+            return found
+        say(f"Compiling the {dtype} kernels: about ten seconds, once for this machine and version of mlp …")
+        began = time.monotonic()
+        code = compile_apart(dtype)
+        say(f"Compiled in {time.monotonic() - began:.0f} s")
+        try:
+            cache.write(code)
+        except OSError as error:
+            warn(
+                f"{cache.folder}: cannot keep the compiled kernels ({error.strerror}), so the next run compiles them "
+                "again; MLP_CACHE_DIR names another folder"
+            )
+    cache.prune()
+    return code
+
+
+def _kept(cache: Cache, warn) -> bytes | None:
+    try:
+        return cache.read()
+    except Damaged:
+        warn(f"{cache.path}: the compiled kernels are damaged; compiling them again")
+        return None
+
+
+def compile_apart(dtype: str) -> bytes:
+    """The machine code of all kernels, from a compiler in a process of its own, which a signal to this one ends.
+
+    Raises SystemFault where it was killed (out of memory, most likely) and MlpError where it failed.
+    """
+    # -P: a file of the user's directory that is called numba.py is not numba
+    command = [sys.executable, "-P", "-c", "from mlp_cli.kernels.build import main; main()", dtype]
+    try:
+        # a session of its own: Ctrl-C is for this process, which then ends the compiler itself
+        done = subprocess.run(
+            command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True,
+            check=False,
+        )  # fmt: skip
+    except OSError:  # no more processes are allowed: do it here, deaf to signals meanwhile
+        from mlp_cli.kernels import build
+
+        return build.machine_code(dtype)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise SystemFault(f"The compiler of the kernels was ended by {name}; is there enough memory?")
+    if done.returncode > 0:
+        text = done.stderr.decode(errors="replace").strip()
+        reason = text if os.environ.get("MLP_DEBUG") else text.rpartition("\n")[2]
+        raise MlpError(f"The kernels could not be compiled: {reason}. This is a fault of mlp: please report it")
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """The compiler finds this very package, and none of the user's settings for numba but the processor."""
+    ours = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_") or name in ours}
+    paths = [str(Path(mlp_cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
