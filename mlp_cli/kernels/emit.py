@@ -349,6 +349,15 @@ class Emit:
         for first in range(0, self.lanes, 4):
             yield first, self.builder.if_then((n > first).llvm)
 
+    def repeat(self, n: Value, unroll: int, body) -> None:
+        """Run body(i) for i = 0 … n-1, `unroll` of them on each trip. (LLVM is told not to unroll loops by itself.)"""
+        shift = unroll.bit_length() - 1
+        with self.loop(n >> shift) as trip:
+            for i in range(unroll):
+                body((trip << shift) + i)
+        with self.loop(n & (unroll - 1)) as i:
+            body((n >> shift << shift) + i)
+
     def switch(self, code: Value, bodies: dict) -> None:
         """Run the body of the matching case; bodies maps integers to functions without arguments."""
         builder = self.builder
