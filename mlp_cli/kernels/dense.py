@@ -3,11 +3,14 @@
 N rows of the batch, D inputs, K units. W lies in panels (see `layout`), and every product is made of `panel_product`s.
 """
 
+import math
+
 from mlp_cli.kernels.activations import LINEAR, activate, activate_backward
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import at, lanes_of, like, load, prefetch, prefetch_vectors, vadd, vfull, vload, vmul, vstore
 from mlp_cli.kernels.layout import (
     ACCUMULATE,
+    NEAR_VECTORS,
     NO_GRADIENT,
     ROW_BLOCK,
     SCRATCH_COEFFICIENTS,
@@ -15,7 +18,7 @@ from mlp_cli.kernels.layout import (
     SCRATCH_TRANSPOSED,
     SCRATCH_ZEROS,
 )
-from mlp_cli.kernels.optimizers import CLIP_FACTOR, DECAY, RATE, optimizer_step
+from mlp_cli.kernels.optimizers import CLIP_FACTOR, DECAY, RATE, optimizer_step, shape_gradient
 from mlp_cli.kernels.tile import (
     ADD_SCALED,
     GRADIENT_ROWS,
@@ -118,16 +121,25 @@ def dense_backward(job, op, parameters, base, scratch, start, n):
 
 @kernel("n(job,p,p,p,i,i,i)")
 def update_stretch(job, parameters, scratch, g, offset, vectors, matrix):
-    """One optimizer step on whole vectors from `offset`; g is their gradient. Penalties act on matrices alone."""
+    """One optimizer step on whole vectors from `offset`; g is their gradient. Penalties act on matrices alone.
+
+    A gradient that is clipped or penalised is changed first, in place, a few vectors at a time.
+    """
     c = at(scratch, SCRATCH_COEFFICIENTS)
     l1, l2, decay = 0.0, 0.0, 1.0
     if matrix:
         l1, l2, decay = job.l1, job.l2, load(at(c, DECAY))
     # the factor that clips the gradient's norm is 1 unless the phase before computed another
     scale = load(at(c, CLIP_FACTOR))
-    m, v = like(g, job.moment1), like(g, job.moment2)
-    optimizer_step(job.optimizer, at(parameters, offset), g, at(m, offset), at(v, offset), vectors, c,
-                   scale, job.clip_value, l1, l2, decay)  # fmt: skip
+    shaped = scale != 1.0 or job.clip_value < math.inf or l1 != 0.0 or l2 != 0.0
+    w, m, v = at(parameters, offset), at(like(g, job.moment1), offset), at(like(g, job.moment2), offset)
+    lanes = lanes_of(g)
+    for first in range(0, vectors, NEAR_VECTORS):
+        count = min(NEAR_VECTORS, vectors - first)
+        j = first * lanes
+        if shaped:
+            shape_gradient(at(g, j), at(w, j), count, scale, job.clip_value, l1, l2)
+        optimizer_step(job.optimizer, at(w, j), at(g, j), at(m, j), at(v, j), count, c, decay)
 
 
 @kernel("n(job,p,rows,i,i)")

@@ -38,6 +38,9 @@ NORM_BLOCK = 1024
 # Rows of inputs up to this many vectors are asked for a step ahead.
 SHORT_ROW_VECTORS = 4
 
+# Vectors of a gradient that an optimizer's step takes at a time: they and theirs stay in the first-level cache.
+NEAR_VECTORS = 64
+
 # Parameters and moments beyond this do not stay in the second-level cache: they are asked for in time.
 FAR_BYTES = 512 * 1024
 

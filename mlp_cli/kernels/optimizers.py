@@ -137,13 +137,21 @@ def moments_of(code: int) -> int:
     return BY_CODE[code].moments
 
 
-@intrinsic("n(i,p,p,p,p,i,p,f,f,f,f,f)")
-def optimizer_step(e, code, w, g, m, v, vectors, c, scale, clip, l1, l2, decay):
-    """Update a stretch of whole vectors. c points at the coefficients, already in the scalar type.
+@intrinsic("n(p,p,i,f,f,f,f)")
+def shape_gradient(e, g, w, vectors, scale, clip, l1, l2):
+    """Clip a stretch of the gradient to ±clip, multiply it by `scale` (clipping by norm), add the penalties' own."""
+    scale, clip, l1, l2 = (e.splat_double(x) for x in (scale, clip, l1, l2))
+    with e.loop(vectors) as i:
+        place = e.at(g, i * e.lanes)
+        g_i, w_i = e.load(place), e.load(e.at(w, i * e.lanes))
+        g_i = e.where(g_i > clip, clip, e.where(g_i < -clip, -clip, g_i)) * scale
+        e.store(place, e.fma(l2, w_i, e.fma(l1, _sign(e, w_i), g_i)))
 
-    The gradient is clipped to ±clip, multiplied by `scale` (clipping by norm), and then the penalties are added.
-    """
-    scale, clip, l1, l2, decay = (e.splat_double(x) for x in (scale, clip, l1, l2, decay))
+
+@intrinsic("n(i,p,p,p,p,i,p,f)")
+def optimizer_step(e, code, w, g, m, v, vectors, c, decay):
+    """Update a stretch of whole vectors. c points at the coefficients, already in the scalar type."""
+    decay = e.splat_double(decay)
     c = [e.splat(e.load_scalar(e.at(c, i))) for i in range(COEFFICIENTS)]
 
     def case(optimizer):
@@ -151,12 +159,9 @@ def optimizer_step(e, code, w, g, m, v, vectors, c, scale, clip, l1, l2, decay):
             with e.loop(vectors) as i:
                 start = i * e.lanes
                 places = [e.at(p, start) for p in (w, m, v)]
-                w_i = e.load(places[0])
+                w_i, g_i = e.load(places[0]), e.load(e.at(g, start))
                 m_i = e.load(places[1]) if optimizer.moments > 0 else None
                 v_i = e.load(places[2]) if optimizer.moments > 1 else None
-                g_i = e.load(e.at(g, start))
-                g_i = e.where(g_i > clip, clip, e.where(g_i < -clip, -clip, g_i)) * scale
-                g_i = e.fma(l2, w_i, e.fma(l1, _sign(e, w_i), g_i))
                 new = optimizer.step(e, w_i * decay, g_i, m_i, v_i, c)
                 for place, value in zip(places[: 1 + optimizer.moments], new, strict=False):
                     e.store(place, value)
