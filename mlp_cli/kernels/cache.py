@@ -26,6 +26,7 @@ from mlp_cli.kernels import processor
 # How long a folder of another version is kept after its last use, and how often a use is noted.
 UNUSED_SECONDS = 30 * 24 * 3600
 USE_NOTED_EVERY = 24 * 3600
+LOCK_TRIED_EVERY = 0.05  # seconds
 
 FOLDER = re.compile(r"kernels-[0-9a-f]{20}")
 DIGEST_BYTES = 32
@@ -116,11 +117,11 @@ class Cache:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 stack.callback(os.close, descriptor)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if not _try_lock(descriptor):
                     waiting()
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    # not a wait in the system: a signal that comes just before it begins would not end it
+                    while not _try_lock(descriptor):
+                        time.sleep(LOCK_TRIED_EVERY)
             yield
 
     def prune(self) -> None:
@@ -141,6 +142,14 @@ class Cache:
         with contextlib.suppress(OSError):
             if self.path.stat().st_mtime < time.time() - USE_NOTED_EVERY:
                 os.utime(self.path)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _last_use(folder: Path) -> float:
