@@ -25,6 +25,7 @@ def evaluate(machine: Machine, model: Model, part: Split | Batch, look=None) -> 
     rows = model.rows(part)
     outputs, losses = machine.evaluate(rows, look)
     found = {"loss": float(np.sum(losses)) / max(len(rows), 1)}
+    del losses
     if not model.coding.classes:
         predicted = model.unscaled(outputs)
         found |= metrics.regression(part.target, predicted, part.weight, model.task.targets)

@@ -28,6 +28,7 @@ HIGHER_IS_BETTER = {
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "top_5_accuracy", "log_loss", "roc_auc", "f1_macro", "mcc", "brier")
 REGRESSION = ("rmse", "mae", "r2")
 TOP = 5
+BLOCK_ROWS = 1 << 16  # rows at a time: what is held besides a few numbers a row is a few megabytes
 EPSILON = float(np.finfo(np.float64).eps)  # log_loss keeps probabilities this far from 0 and 1
 
 
@@ -63,22 +64,22 @@ def classification(target, predicted, probabilities=None, weight=None):
     top_5_accuracy are then left out), `weight` (n,) or None.
     """
     target, predicted = np.asarray(target), np.asarray(predicted)
+    probabilities = None if probabilities is None else np.asarray(probabilities)
     if weight is not None:
         weight = np.asarray(weight, dtype=np.float64)
         kept = weight > 0.0
         target, predicted, weight = target[kept], predicted[kept], weight[kept]
-        probabilities = None if probabilities is None else np.asarray(probabilities)[kept]
+        probabilities = None if probabilities is None else probabilities[kept]
     if len(target) == 0:
         return {}
 
     counts = confusion(target, predicted, int(max(target.max(), predicted.max())) + 1, weight)
     result = from_confusion(counts)
     if probabilities is not None:
-        probabilities = np.ascontiguousarray(probabilities, dtype=np.float64)
         if probabilities.shape[1] > TOP:
-            result["top_5_accuracy"] = _weighted_mean(_ranks(target, probabilities) < TOP, weight)
-        result["log_loss"] = _log_loss(target, probabilities, weight)
-        result["brier"] = _brier(target, probabilities, weight)
+            result["top_5_accuracy"] = _weighted_mean(_by_rows(_among_top, target, probabilities), weight)
+        result["log_loss"] = _weighted_mean(_by_rows(_log_loss, target, probabilities), weight)
+        result["brier"] = _weighted_mean(_by_rows(_brier, target, probabilities), weight)
         area = _roc_auc(target, probabilities, weight)
         if area is not None:
             result["roc_auc"] = area
@@ -122,8 +123,13 @@ def regression(target, predicted, weight=None, names=("target",)):
 
 def confusion(target, predicted, k, weight=None):
     """Rows by true class (down) and predicted class (across), (k, k): int64, or float64 sums of weights."""
-    cell = np.asarray(target, dtype=np.int64) * k + np.asarray(predicted, dtype=np.int64)
-    return np.bincount(cell, weights=weight, minlength=k * k).reshape(k, k)
+    target, predicted = np.asarray(target), np.asarray(predicted)
+    counts = np.zeros(k * k, np.int64 if weight is None else np.float64)
+    for start in range(0, len(target), BLOCK_ROWS):
+        some = slice(start, start + BLOCK_ROWS)
+        cell = target[some].astype(np.int64) * k + predicted[some]
+        counts += np.bincount(cell, weights=None if weight is None else weight[some], minlength=k * k)
+    return counts.reshape(k, k)
 
 
 def per_class(counts):
@@ -166,27 +172,36 @@ def _matthews_correlation(counts):
     return min(1.0, max(-1.0, covariance / np.sqrt((1.0 - np.sum(true * true)) * (1.0 - np.sum(called * called)))))
 
 
-def _ranks(target, probabilities):
-    """How many classes stand before the true one, (n,); of equal ones the lower class does."""
+def _by_rows(score, target, probabilities):
+    """score(target, probabilities) of each row, float64 (n,); the probabilities are float64 when it sees them."""
+    found = np.empty(len(target))
+    for start in range(0, len(found), BLOCK_ROWS):
+        some = slice(start, start + BLOCK_ROWS)
+        found[some] = score(target[some], np.ascontiguousarray(probabilities[some], dtype=np.float64))
+    return found
+
+
+def _among_top(target, probabilities):
+    """Whether fewer than five classes stand before the true one; of equal ones the lower class does."""
     true = np.take_along_axis(probabilities, target[:, None].astype(np.int64), axis=1)
     before = np.arange(probabilities.shape[1]) < target[:, None]
-    return np.count_nonzero((probabilities > true) | ((probabilities == true) & before), axis=1)
+    return np.count_nonzero((probabilities > true) | ((probabilities == true) & before), axis=1) < TOP
 
 
-def _log_loss(target, probabilities, weight):
-    """Mean of -log of the true class's probability."""
+def _log_loss(target, probabilities):
+    """-log of the true class's probability."""
     true = probabilities[np.arange(len(target)), target]
-    return _weighted_mean(-numerics.log(np.clip(true, EPSILON, 1.0 - EPSILON)), weight)
+    return -numerics.log(np.clip(true, EPSILON, 1.0 - EPSILON))
 
 
-def _brier(target, probabilities, weight):
-    """Mean of (p - y)^2: of the second class where there are two, else summed over the classes."""
+def _brier(target, probabilities):
+    """(p - y)^2 of the second class where there are two, else summed over the classes."""
     if probabilities.shape[1] <= 2:
         off = probabilities[:, -1] - (target == probabilities.shape[1] - 1)
-        return _weighted_mean(off * off, weight)
+        return off * off
     off = probabilities.copy()
     off[np.arange(len(target)), target] -= 1.0
-    return _weighted_mean(np.sum(off * off, axis=1), weight)
+    return np.sum(off * off, axis=1)
 
 
 def _roc_auc(target, probabilities, weight):
@@ -198,7 +213,8 @@ def _roc_auc(target, probabilities, weight):
     present = np.flatnonzero(np.bincount(target, minlength=k))
     if len(present) < 2:
         return None
-    if not np.isfinite(probabilities).all():
+    blocks = range(0, len(probabilities), BLOCK_ROWS)
+    if not all(np.isfinite(probabilities[start : start + BLOCK_ROWS]).all() for start in blocks):
         return math.nan
     judged = (1,) if k == 2 else present
     return np.mean([_area(probabilities[:, j], target == j, weight) for j in judged])
@@ -208,7 +224,7 @@ def _area(score, positive, weight):
     """Probability that a positive's score is above a negative's, ties half (Mann and Whitney's U)."""
     negatives, positives = score[~positive], score[positive]
     if weight is None:
-        negatives = np.sort(negatives)  # values alone: however ties are ordered, the result is the same
+        negatives.sort()  # values alone: however ties are ordered, the result is the same
         below = np.searchsorted(negatives, positives, side="left")
         upto = np.searchsorted(negatives, positives, side="right")
         return 0.5 * np.sum(below + upto) / (float(len(negatives)) * len(positives))
@@ -223,11 +239,14 @@ def _area(score, positive, weight):
 
 def _single_target(target, predicted, weight):
     """rmse, mae and r2 of one target, (n,)."""
-    off = np.ascontiguousarray(predicted - target)
-    mean_square = _weighted_mean(off * off, weight)
+    off = predicted - target
+    absolute = _weighted_mean(np.abs(off), weight)
+    off *= off
+    mean_square = _weighted_mean(off, weight)
     if target.min() == target.max():  # its variance would be rounding noise
         r2 = 1.0 if mean_square == 0.0 else 0.0
     else:
-        spread = target - _weighted_mean(np.ascontiguousarray(target), weight)
-        r2 = 1.0 - mean_square / _weighted_mean(np.ascontiguousarray(spread * spread), weight)
-    return {"rmse": np.sqrt(mean_square), "mae": _weighted_mean(np.abs(off), weight), "r2": r2}
+        np.subtract(target, _weighted_mean(np.ascontiguousarray(target), weight), out=off)
+        off *= off
+        r2 = 1.0 - mean_square / _weighted_mean(off, weight)
+    return {"rmse": np.sqrt(mean_square), "mae": absolute, "r2": r2}

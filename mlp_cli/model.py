@@ -75,8 +75,11 @@ class Model:
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
         """What a checkpoint keeps of the model: (JSON part, tensors)."""
         described, arrays = self.preprocessing.state()
+        config = self.config.resolved()
+        # where the rows were, in memory or in a mapped file, makes no difference to what was learned
+        del config["data"]["memory"]
         meta = {
-            "config": self.config.resolved(),
+            "config": config,
             "preprocessing": described,
             "classes": None if self.task.classes is None else list(self.task.classes),
             "class_weights": None if self.class_weights is None else [float(w) for w in self.class_weights],
@@ -100,8 +103,9 @@ class Model:
             if self.class_weights is not None:
                 loss_weight = self.class_weights[classes] * (1.0 if weight is None else weight)
             return Rows(part.x, classes=classes, loss_weights=loss_weight, metric_weights=weight)
-        scaled = (part.target - self.task.target_shift) / self.task.target_scale
-        values = np.ascontiguousarray(scaled.astype(self.network.dtype))
+        scaled = part.target - self.task.target_shift
+        scaled /= self.task.target_scale
+        values = np.ascontiguousarray(scaled, self.network.dtype)
         return Rows(part.x, values=values, loss_weights=weight, metric_weights=weight)
 
     @property
@@ -111,13 +115,19 @@ class Model:
 
     def unscaled(self, outputs: np.ndarray) -> np.ndarray:
         """Regression outputs (n, k) in the user's units, float64."""
-        return outputs.astype(np.float64) * self.task.target_scale + self.task.target_shift
+        values = outputs.astype(np.float64)
+        values *= self.task.target_scale
+        values += self.task.target_shift
+        return values
 
 
-def load_data(config) -> Dataset:
-    """The rows of a config's data section. DataError where a file is at fault, ConfigError where the config is."""
+def load_data(config, memory: str | None = None) -> Dataset:
+    """The rows of a config's data section; `memory` as for `data.load`.
+
+    DataError where a file is at fault, ConfigError where the config is.
+    """
     try:
-        return data.load(config.data, config.seed, config.dtype, numbers_are_classes(config))
+        return data.load(config.data, config.seed, config.dtype, numbers_are_classes(config), memory)
     except OptionError as error:
         raise config.error(error.key, error.message) from None
 

@@ -100,12 +100,36 @@ def _adam(table, optimizer, rates, update, config):
 def _nadam(table, optimizer, rates, update, config):
     """mu_t = beta1 (1 - ½ 0.96^(t · 4e-3)); the products of all mu up to t are taken from the first update on."""
     _adam(table, optimizer, rates, update, config)
-    steps = np.arange(1, update[-1] + 2, dtype=np.float64) if len(update) else np.ones(1)
-    mu = optimizer.beta1 * (1.0 - 0.5 * numerics.exp(steps * NADAM_DECAY * numerics.log(np.float64(0.96))))
-    products = np.cumprod(mu)
-    now, following = update - 1, update
-    table[:, 7] = rates * (1.0 - mu[now]) / (1.0 - products[now])
-    table[:, 9] = rates * mu[following] / (1.0 - products[following])
+    mu, products = _momenta(optimizer.beta1, int(update[0]), len(update) + 1)
+    table[:, 7] = rates * (1.0 - mu[:-1]) / (1.0 - products[:-1])
+    table[:, 9] = rates * mu[1:] / (1.0 - products[1:])
+
+
+def _momenta(beta1: float, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """mu_t for t = first, first + 1, …, and the products of all mu up to each of them: float64 (count,)."""
+    blocks = range((first - 1) // POWER_BLOCK, (first + count - 2) // POWER_BLOCK + 1)
+    found = np.concatenate([_momentum_block(beta1, block) for block in blocks], axis=1)
+    begin = first - 1 - blocks[0] * POWER_BLOCK
+    return tuple(found[:, begin : begin + count])
+
+
+@lru_cache(maxsize=8)
+def _momentum_block(beta1: float, block: int) -> np.ndarray:
+    """mu and its products for a block of updates, float64 (2, POWER_BLOCK)."""
+    before = _PRODUCTS_BEFORE.setdefault(beta1, [1.0])
+    while len(before) <= block:
+        before.append(_products(beta1, len(before) - 1, before[-1])[1, -1])
+    return _products(beta1, block, before[block])
+
+
+# By beta1: the product of all mu that come before each block.
+_PRODUCTS_BEFORE: dict[float, list[float]] = {}
+
+
+def _products(beta1: float, block: int, before: float) -> np.ndarray:
+    steps = np.arange(block * POWER_BLOCK + 1, (block + 1) * POWER_BLOCK + 1, dtype=np.float64)
+    mu = beta1 * (1.0 - 0.5 * numerics.exp(steps * NADAM_DECAY * numerics.log(np.float64(0.96))))
+    return np.stack([mu, np.cumprod(np.concatenate([[before], mu]))[1:]])
 
 
 def _radam(table, optimizer, rates, update, config):

@@ -17,6 +17,7 @@ KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 MASK = 0xFFFFFFFF
 LOW_WORD = np.uint64(MASK)
 WORD_BITS = np.uint64(32)
+BLOCK = 1 << 15  # counters at a time: what lies between them and the words stays in the cache
 
 
 def philox(c0, c1, c2, c3, seed):
@@ -48,15 +49,21 @@ def words(seed, stream, n, epoch=0, substream=0, draw=0):
     `stream` is a name of vocab.STREAMS, `substream` tells users of one stream apart (the number of a layer, say),
     `draw` repeated draws for the same thing (a rejected number, a pass over the data).
     """
-    blocks = np.arange((n + 3) // 4, dtype=np.uint64)
-    four = philox(blocks, draw, STREAMS[stream] | substream << 8, epoch, seed)
-    return np.stack(four, axis=-1).reshape(-1)[:n]
+    found = np.empty(((n + 3) // 4, 4), np.uint32)
+    for first in range(0, len(found), BLOCK):
+        counters = np.arange(first, min(first + BLOCK, len(found)), dtype=np.uint64)
+        four = philox(counters, draw, STREAMS[stream] | substream << 8, epoch, seed)
+        found[first : first + BLOCK] = np.stack(four, axis=-1)
+    return found.reshape(-1)[:n]
 
 
 def long_words(seed, stream, n, epoch=0, substream=0, draw=0):
     """The first n random 64-bit words, uint64 (n,): number i is word 2i (the upper half) and word 2i + 1."""
-    halves = words(seed, stream, 2 * n, epoch, substream, draw).astype(np.uint64)
-    return halves[0::2] << WORD_BITS | halves[1::2]
+    halves = words(seed, stream, 2 * n, epoch, substream, draw)
+    long = halves[0::2].astype(np.uint64)
+    long <<= WORD_BITS
+    long |= halves[1::2]
+    return long
 
 
 def uniform(seed, stream, n, epoch=0, substream=0, draw=0):
@@ -79,4 +86,4 @@ def normal(seed, stream, n, epoch=0, substream=0, draw=0):
 def permutation(seed, stream, n, epoch=0, substream=0, draw=0):
     """The numbers 0..n-1 in random order, int64 (n,): sorted by their 64-bit words, equal words by number."""
     keys = long_words(seed, stream, n, epoch, substream, draw)
-    return np.argsort(keys, kind="stable").astype(np.int64)
+    return np.argsort(keys, kind="stable").astype(np.int64, copy=False)

@@ -118,8 +118,8 @@ def _shaping(config: dict) -> dict:
 
     walk(config, "")
     allowed = tuple(f"training.{name}" for name in MAY_CHANGE)
-    paths = ("data.path", "data.train", "data.validation", "data.test")
-    return {key: value for key, value in flat.items() if not key.startswith((*allowed, *paths))}
+    places = ("data.path", "data.train", "data.validation", "data.test", "data.memory")
+    return {key: value for key, value in flat.items() if not key.startswith((*allowed, *places))}
 
 
 def differences(before: dict, after: dict) -> list[str]:

@@ -24,6 +24,8 @@ from mlp_cli.schedules import Plateau
 
 # How often on_divergence: rollback halves the rate before it gives up.
 MAX_ROLLBACKS = 10
+# Steps that the kernels do in one go: what belongs to each of them takes about 200 bytes.
+MOST_STEPS = 1 << 17
 BEST = "best."
 TOTALS = "training.totals"
 
@@ -148,9 +150,10 @@ class Trainer:
     # --- steps ----------------------------------------------------------------------------------------------
 
     def stretch(self) -> int:
-        """Steps until the epoch, the run or the next checkpoint by steps ends."""
+        """Steps until the epoch, the run or the next checkpoint by steps ends, but no more than have their coefficients
+        in a few megabytes."""
         progress, training = self.progress, self.config.training
-        steps = self.steps_per_epoch - progress.epoch_step
+        steps = min(self.steps_per_epoch - progress.epoch_step, MOST_STEPS)
         if training.max_steps is not None:
             steps = min(steps, training.max_steps - progress.step)
         every = training.checkpoint.every_steps

@@ -25,6 +25,7 @@ def source(value):
 def data_options(path=None, **given):
     """A stand-in for `cfg.data`: the defaults, and what is given."""
     options = {
+        "memory": "load",
         "header": None,
         "names": None,
         "delimiter": None,

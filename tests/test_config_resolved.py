@@ -59,6 +59,7 @@ data:
   numeric: standard
   categorical: one_hot
   missing: mean
+  memory: load
   header: null
   names: null
   delimiter: null

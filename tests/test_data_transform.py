@@ -149,10 +149,11 @@ def test_files_without_names_and_arrays_go_by_position(write, tmp_path):
     np.savez("both.npz", x=rows[:, 1:], y=rows[:, 0])
     for source in ("train.csv", "full.npy", ("x.npy", "y.npy"), "both.npz"):
         batch = dataset.preprocessing.transform(source, True)
-        assert batch.x.tobytes() == dataset.train.x.tobytes()
+        assert np.asarray(batch.x).tobytes() == dataset.train.x.tobytes()
         assert batch.target.tolist() == dataset.train.target.tolist()
     for source in ("x.npy", ("x.npy",), ("x.npy", None), write("1,2\n4,5\n7,8\n10,11\n")):
-        assert dataset.preprocessing.transform(source, False).x.tobytes() == dataset.train.x.tobytes()
+        found = np.asarray(dataset.preprocessing.transform(source, False).x)
+        assert found.tobytes() == dataset.train.x.tobytes()
     assert "expected 3, in the order" in message(dataset.preprocessing, "x.npy", True)
     np.save("wide.npy", np.ones((4, 5)))
     assert message(dataset.preprocessing, ("wide.npy", "y.npy"), True) == (

@@ -91,7 +91,7 @@ def _split_of_run(network, saved, split, path):
     from mlp_cli.errors import ConfigError, DataError
     from mlp_cli.model import load_data
 
-    dataset = load_data(network.config)
+    dataset = load_data(network.config, memory="either")
     if dataset.fingerprint != saved.meta.get("fingerprint"):
         raise DataError(
             f"{path}: the data files have changed since training, so its splits are no longer the same rows; "

@@ -58,12 +58,25 @@ def data_problems(data):
     if isinstance(data.train, Source) and data.train.x is not None and data.target is not None:
         message = "y already holds the targets: remove target"
         yield Problem(("data", "target"), message, involves=(("data", "train"),))
+    if data.memory == "map":
+        yield from _mapping_problems(data)
     yield from _split_problems(data)
     yield from _column_problems(data)
     if data.delimiter is not None and data.delimiter in (data.decimal, data.comment):
         other = "decimal" if data.delimiter == data.decimal else "comment"
         message = f"expected another character than that of {other}; got {data.delimiter!r}"
         yield Problem(("data", "delimiter"), message, involves=(("data", other),))
+
+
+def _mapping_problems(data):
+    """What cannot be done to numbers that stay in their file."""
+    memory = ("data", "memory")
+    if data.missing.name != "error":
+        message = f"{data.missing.name} needs the data in memory: use error, or set data.memory to load"
+        yield Problem(("data", "missing"), message, involves=(memory,))
+    if data.numeric.name == "quantile":
+        message = "quantile needs the data in memory: use another scale, or set data.memory to load"
+        yield Problem(("data", "numeric"), message, involves=(memory,))
 
 
 def _split_problems(data):

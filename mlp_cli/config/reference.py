@@ -98,6 +98,7 @@ Refused before any data is read:
 - nesterov without momentum; batch_norm with batches of one sample; restore_best without validation rows;
 - weights together with init, or bias with bias_init; rows of different lengths; a residual block that changes the
   width; dropout on the output layer;
+- `memory: map` with quantile scaling, or with a `missing` other than error;
 - path together with train; a part that is both a file and a split; a split that leaves nothing to train on; a column
   with two roles.
 """

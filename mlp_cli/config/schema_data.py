@@ -113,6 +113,11 @@ class Data(Options):
     numeric: NUMERIC.annotation() = option(PlainNumeric, "How numeric columns are scaled, fitted on the training rows.")
     categorical: Annotated[str, Words(("one_hot",))] = option("one_hot", "How categorical columns are coded.")
     missing: MISSING.annotation() = option(PlainMissing, "What becomes of empty cells.")
+    memory: Annotated[str, Words(("load", "map"))] = option(
+        "load",
+        "Where the inputs are: load reads them into memory, map leaves them in their file, a plain .npy or IDX file "
+        "that may be larger than memory.",
+    )
     header: Annotated[bool, Flag()] | None = option(
         None, "Whether the first line holds the column names; null looks at the file."
     )

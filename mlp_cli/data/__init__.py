@@ -12,10 +12,11 @@ from mlp_cli.data import checks, columns, fitting, sources, target
 from mlp_cli.data.preprocess import Batch, Preprocessing
 from mlp_cli.data.reading import Reading, listed, plural
 from mlp_cli.data.split import split
+from mlp_cli.data.stored import StoredRows
 from mlp_cli.data.target import Task
 from mlp_cli.errors import DataError
 
-__all__ = ["Batch", "Dataset", "Preprocessing", "Reading", "Split", "Task", "load", "split"]
+__all__ = ["Batch", "Dataset", "Preprocessing", "Reading", "Split", "StoredRows", "Task", "load", "split"]
 
 PARTS = ("train", "validation", "test")
 
@@ -24,11 +25,11 @@ PARTS = ("train", "validation", "test")
 class Split:
     """Rows to train on or to judge by.
 
-    x (n, d), C-contiguous; target int32 (n,) class numbers, or float64 (n, k) in the user's units; weight float64 (n,)
+    x (n, d), C-contiguous, or StoredRows that become it; target int32 (n,) class numbers, or float64 (n, k) in the user's units; weight float64 (n,)
     or None; rows int64 (n,), where they stand in their file, from 0.
     """
 
-    x: np.ndarray
+    x: np.ndarray | StoredRows
     target: np.ndarray
     weight: np.ndarray | None
     rows: np.ndarray
@@ -47,17 +48,19 @@ class Dataset:
     notes: list[str] = field(default_factory=list)
 
 
-def load(options, seed, dtype, numbers_are_classes):
+def load(options, seed, dtype, numbers_are_classes, memory=None):
     """Read the files of `cfg.data` and make a Dataset of them.
 
-    `numbers_are_classes`: whether output or loss take a numeric target for class numbers. The same options, seed and
-    file contents give the same bits. DataError, in one sentence, for whatever is wrong with the data.
+    `numbers_are_classes`: whether output or loss take a numeric target for class numbers. `memory`: load, map, or
+    either, which maps what can be mapped; default data.memory. The same options, seed and file contents give the same
+    bits, in memory or mapped. DataError, in one sentence, for whatever is wrong with the data.
     """
     # read
+    memory = memory or options.memory
     reading = Reading.of(options)
-    table = sources.read(_training_source(options), reading)
+    table = sources.read(_training_source(options), reading, must_map=memory == "map")
     roles = columns.choose(table, options)
-    others = _read_others(options, reading, table, roles)
+    others = _read_others(options, reading, table, roles, memory == "map")
 
     # decide on the task, drop rows with holes, split
     rows, notes = _usable_rows(table, roles, options)
@@ -77,13 +80,13 @@ def load(options, seed, dtype, numbers_are_classes):
     splits = dict.fromkeys(PARTS)
     for part, some in parts.items():
         splits[part] = Split(
-            x=preprocessing.matrix(table, some, notes),
+            x=preprocessing.inputs_of(table, some, notes, memory),
             target=values[np.searchsorted(rows, some)],
             weight=checks.weights(table, roles.weight, some),
             rows=some,
         )
     for part, other in others.items():
-        batch = preprocessing.batch(other, need_target=True)
+        batch = preprocessing.batch(other, need_target=True, memory=memory)
         splits[part] = Split(batch.x, batch.target, batch.weight, np.flatnonzero(~batch.dropped))
         notes += batch.notes
     notes += _notes_on_targets(task, splits)
@@ -98,14 +101,14 @@ def _training_source(options):
     return source
 
 
-def _read_others(options, reading, table, roles):
+def _read_others(options, reading, table, roles, must_map):
     """The tables of data.validation and data.test, their columns matched to the training table."""
     known = columns.known(table, roles)
     others = {}
     for part in ("validation", "test"):
         source = getattr(options, part)
         if source is not None:
-            others[part] = sources.read(source, reading, known)
+            others[part] = sources.read(source, reading, known, must_map=must_map)
             columns.match(others[part], known, need_target=True)
     return others
 

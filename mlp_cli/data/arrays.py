@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from mlp_cli.data.arrayfile import ArrayFile, refuse_size
 from mlp_cli.data.cells import Numbers, in_order, is_number, number_name
 from mlp_cli.data.reading import FLOAT64_MAX, listed, plural, quoted, refuse_repeats
 from mlp_cli.errors import DataError
@@ -18,22 +19,25 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 IDX_DIMENSIONS = 8
 READ_BYTES = 16 << 20
 SCAN_NUMBERS = 1 << 16
+HASHED_BYTES = 1 << 22
+FILE_NUMBERS = 1 << 18  # to read from a file at a time
+COLUMN_NUMBERS = 1 << 20  # where it holds columns, each of which takes a call
+KEPT_COLUMNS = 8
+MOST_ROWS = 2**32 - 1  # what the number of a row may be in the kernels
 
 
 class ArrayTable:
     """The columns of x (n, d), and of y (n,) or (n, k) where there is one, behind the same methods as TextTable's.
 
-    Columns of x are called 0, 1, ..., those of y are y or y0, y1, ...; none of these names mean anything unless
-    data.names gave them.
+    x is in memory, or an ArrayFile, of which some rows are in memory at a time. Columns of x are called 0, 1, ...,
+    those of y are y or y0, y1, ...; none of these names mean anything unless data.names gave them.
     """
-
-    chunk = SCAN_NUMBERS  # numbers to gather at a time: they stay in the cache
 
     def __init__(self, source, x, y, reading, names=None):
         self.source, self.rows = source, len(x)
         self.y = None if y is None else y.reshape(len(y), -1)
-        self.flattened = x.ndim > 2
-        self.x = x.reshape(len(x), math.prod(x.shape[1:]))
+        self.flattened = x.flattened if isinstance(x, ArrayFile) else x.ndim > 2
+        self.x = x if isinstance(x, ArrayFile) else x.reshape(len(x), math.prod(x.shape[1:]))
         self.labels = [] if y is None else ["y"] if self.y.shape[1] == 1 else _numbered("y", self.y.shape[1])
         self.names, self.named = _numbered("", self.x.shape[1]) + self.labels, False
         self._index()
@@ -44,6 +48,11 @@ class ArrayTable:
         tokens = [float(word) for word in reading.missing_values if is_number(word)]
         self._tokens = [token for token in tokens if abs(token) <= FLOAT64_MAX]
         self._with_holes = None
+        self._kept = {}
+        # numbers to gather at a time: they stay in the cache, or make reading worth a call
+        self.chunk = SCAN_NUMBERS
+        if isinstance(x, ArrayFile):
+            self.chunk = COLUMN_NUMBERS if x.columns_first else FILE_NUMBERS
 
     def rename(self, names):
         """The same columns under other names; for a table that is matched by position."""
@@ -55,9 +64,25 @@ class ArrayTable:
     def _index(self):
         self._place = {name: place for place, name in enumerate(self.names)}
 
+    def _step(self):
+        """Rows to gather at a time."""
+        return max(1, self.chunk // max(1, self.x.shape[1]))
+
+    def _kind(self, name):
+        """The kind of numbers in a column, as in NumPy's dtype.kind."""
+        return (self.x if self._place[name] < self.x.shape[1] else self.y).dtype.kind
+
     def _column(self, name):
         place = self._place[name]
-        return self.x[:, place] if place < self.x.shape[1] else self.y[:, place - self.x.shape[1]]
+        if place >= self.x.shape[1]:
+            return self.y[:, place - self.x.shape[1]]
+        if not isinstance(self.x, ArrayFile):
+            return self.x[:, place]
+        if place not in self._kept:  # each time it is read is a trip over the whole file
+            if len(self._kept) == KEPT_COLUMNS:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[place] = self.x.column(place, self._step())
+        return self._kept[place]
 
     def numbers(self, name):
         """The column as Numbers: NaN where missing; no row of a column of strings is a number."""
@@ -71,7 +96,7 @@ class ArrayTable:
 
     def bad(self, name):
         """The rows that are no number: all of a column of strings, none otherwise."""
-        return np.arange(self.rows if self._column(name).dtype.kind == "U" else 0)
+        return np.arange(self.rows if self._kind(name) == "U" else 0)
 
     def words(self, name):
         """(codes int64 (n,), sorted words) of a column; the code -1 is a missing cell."""
@@ -94,7 +119,7 @@ class ArrayTable:
         if self._with_holes is None:
             self._with_holes = self._columns_with_holes()
         if name in self._with_holes or name in self.labels:
-            mask = np.isnan(self.numbers(name).values) & (self._column(name).dtype.kind != "U")
+            mask = np.isnan(self.numbers(name).values) & (self._kind(name) != "U")
             return mask if mask.any() else None
         return None
 
@@ -102,9 +127,8 @@ class ArrayTable:
         if self.x.dtype.kind != "f" and not self._tokens:
             return set()
         found = np.zeros(self.x.shape[1], bool)
-        step = max(1, SCAN_NUMBERS // max(1, self.x.shape[1]))
-        for first in range(0, self.rows, step):
-            block = self.x[first : first + step].astype(np.float64)
+        for first in range(0, self.rows, self._step()):
+            block = self.x[first : first + self._step()].astype(np.float64)
             found |= np.isnan(block).any(axis=0)
             for token in self._tokens:
                 found |= (block == token).any(axis=0)
@@ -112,7 +136,7 @@ class ArrayTable:
 
     def holds_words(self, name):
         """Whether the column holds strings or booleans rather than numbers."""
-        return self._column(name).dtype.kind in "Ub"
+        return self._kind(name) in "Ub"
 
     def as_number(self, word):
         """What a word stands for where it was a number, None for strings and booleans."""
@@ -124,14 +148,19 @@ class ArrayTable:
 
     def cell(self, name, row):
         """One number or word as text."""
-        value = self._column(name)[int(row)]
+        place, row = self._place[name], int(row)
+        in_x = place < self.x.shape[1]
+        value = self.x[row : row + 1][0, place] if in_x else self.y[row, place - self.x.shape[1]]
+        return self._text(value)
+
+    def _text(self, value):
         if value.dtype.kind in "Ub":
             return str(value).strip() if value.dtype.kind == "U" else str(bool(value)).lower()
         return _any_number_name(float(value))
 
     def cells(self, name):
         """A whole column as text: list of n strings."""
-        return [self.cell(name, row) for row in range(self.rows)]
+        return [self._text(value) for value in self._column(name)]
 
     def where(self, row):
         """`file[row]`, counted from 0 as NumPy does, for messages."""
@@ -145,22 +174,71 @@ class ArrayTable:
         return np.array(places, np.int64)
 
     def gather(self, located, rows, out):
-        """Copy the numbers of these rows into out (m, k), float64; missing ones are NaN."""
-        if isinstance(rows, slice):
-            out[...] = self.x[rows][:, located]
-        elif isinstance(located, slice):
-            out[...] = self.x[:, located][rows]  # columns first, a view, so that only what is wanted is copied
-        else:
-            out[...] = self.x[rows[:, None], located]
+        """Copy the numbers of these rows, a slice or ascending, into out (m, k), float64; missing ones are NaN."""
+        for place, numbers in self._pieces(located, rows):
+            out[place] = numbers
         for token in self._tokens:
             out[out == token] = np.nan
+
+    def as_stored(self, located, rows):
+        """The numbers of these rows, a slice or ascending, as they are stored, (m, k); in this machine's byte order."""
+        count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        width = located.stop - located.start if isinstance(located, slice) else len(located)
+        out = np.empty((count, width), self.x.dtype.newbyteorder("="))
+        for place, numbers in self._pieces(located, rows):
+            out[place] = numbers
+        return out
+
+    def obstacle(self, names):
+        """Why these numeric columns cannot be used where they lie in a file, and what to do; None where they can."""
+        x = self.x
+        if not isinstance(x, ArrayFile):
+            return (
+                "is compressed, an archive or a stream, which cannot be mapped; unpack it to a plain .npy or IDX file"
+            )
+        if x.columns_first:
+            return "is in Fortran's order, column by column; save it again as numpy.ascontiguousarray(x)"
+        if not x.dtype.isnative:
+            return f"holds {x.dtype.str} numbers in another byte order; save them as .npy in this machine's"
+        if not isinstance(self.locate(names), slice):
+            return "has columns left out between those to learn from; save it without them"
+        return None
+
+    def _pieces(self, located, rows):
+        """Yield (slice of the result, numbers) for some of these rows after the other."""
+        if not isinstance(self.x, ArrayFile):
+            yield slice(None), _picked(self.x, rows, located)
+            return
+        if isinstance(rows, slice):
+            for start in range(rows.start, rows.stop, self._step()):
+                stop = min(start + self._step(), rows.stop)
+                yield slice(start - rows.start, stop - rows.start), self.x[start:stop][:, located]
+            return
+        done = 0
+        while done < len(rows):
+            first = rows[done]
+            here = done + np.searchsorted(rows[done:], first + self._step())
+            block = self.x[first : rows[here - 1] + 1]
+            yield slice(done, here), _picked(block, rows[done:here] - first, located)
+            done = here
 
     def digest_into(self, digest):
         """Add names, shapes and numbers, as they are stored, to a hash."""
         for part in (self.x, self.y):
             if part is not None:
                 digest.update(repr(("array", self.names, part.dtype.str, part.shape)).encode())
-                digest.update(memoryview(np.ascontiguousarray(part)).cast("B"))
+                step = max(1, HASHED_BYTES // max(1, part.shape[1] * part.dtype.itemsize))
+                for start in range(0, len(part), step):
+                    digest.update(memoryview(np.ascontiguousarray(part[start : start + step])).cast("B"))
+
+
+def _picked(x, rows, located):
+    """The numbers in these rows and columns of x, each a slice or numbers."""
+    if isinstance(rows, slice):
+        return x[rows][:, located]
+    if isinstance(located, slice):
+        return x[:, located][rows]  # columns first, a view, so that only what is wanted is copied
+    return x[rows[:, None], located]
 
 
 def _numbered(prefix, count):
@@ -173,11 +251,13 @@ def _any_number_name(value):
 
 def array_table(x, y, source, reading, names=None):
     """Put x and y (or None) together. DataError unless they have as many rows and types that a table can hold."""
-    if x.ndim == 0 or x.dtype.kind not in "fiub":
-        kind = "a single number" if x.ndim == 0 else f"{x.dtype} values"
+    if len(x.shape) == 0 or x.dtype.kind not in "fiub":
+        kind = "a single number" if len(x.shape) == 0 else f"{x.dtype} values"
         raise DataError(f"{source}: x holds {kind}; expected an array of numbers with a row for each sample")
     if len(x) == 0:
         raise DataError(f"{source}: holds no rows")
+    if len(x) > MOST_ROWS:
+        raise DataError(f"{source}: holds {len(x)} rows; expected at most {MOST_ROWS}")
     if y is not None:
         if y.ndim not in (1, 2) or y.dtype.kind not in "fiubU" or 0 in y.shape[1:]:
             raise DataError(
@@ -192,14 +272,19 @@ def array_table(x, y, source, reading, names=None):
 # ---- IDX
 
 
-def read_idx(stream, source):
-    """Read an IDX file: 0, 0, type, dimensions; then the sizes as 4 bytes each, big-endian; then the numbers."""
+def read_idx(stream, source, descriptor=None):
+    """Read an IDX file: 0, 0, type, dimensions; then the sizes as 4 bytes each, big-endian; then the numbers.
+
+    With the descriptor of a plain file its numbers stay there: an ArrayFile.
+    """
     magic = stream.read(4)
     dtype = np.dtype(IDX_TYPES[magic[2]])
     sizes = stream.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError(f"{source}: is cut off within its IDX header")
     shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+    if descriptor is not None:
+        return ArrayFile(descriptor, source, stream.tell(), shape, dtype)
     return _read_array(stream, shape, dtype, source)
 
 
@@ -217,12 +302,7 @@ def _read_array(stream, shape, dtype, source):
         if not part:
             break
         buffer += part
-    if len(buffer) != expected:
-        found = f"{len(buffer)} bytes follow" if len(buffer) < expected else "more bytes follow"
-        sizes = " x ".join(map(str, shape)) or "1"
-        raise DataError(f"{source}: the header says {sizes} numbers of {dtype}, {expected} bytes; {found}")
-    if count == 0:
-        raise DataError(f"{source}: holds no numbers")
+    refuse_size(len(buffer), shape, dtype, source)
     return _checked(np.frombuffer(buffer, dtype).reshape(shape), source)
 
 
@@ -240,8 +320,11 @@ def _checked(values, source):
 # ---- NumPy
 
 
-def read_npy(stream, source):
-    """Read a .npy file without pickle. DataError for objects, records, and headers that promise more than follows."""
+def read_npy(stream, source, descriptor=None):
+    """Read a .npy file without pickle. DataError for objects, records, and headers that promise more than follows.
+
+    With the descriptor of a plain file its numbers stay there, as an ArrayFile, unless no row lies in one piece.
+    """
     shape, fortran_order, dtype = _npy_header(stream, source)
     if dtype.kind == "f" and dtype.itemsize > 8:
         raise DataError(f"{source}: holds {dtype} values; save them as float64")
@@ -249,6 +332,8 @@ def read_npy(stream, source):
         raise DataError(
             f"{source}: holds {_type_name(dtype)}; expected numbers or strings (save them with .astype first)"
         )
+    if descriptor is not None and dtype.kind in "fiub" and shape and not (fortran_order and len(shape) > 2):
+        return ArrayFile(descriptor, source, stream.tell(), shape, dtype, fortran_order and len(shape) == 2)
     if fortran_order:
         values = _read_array(stream, shape[::-1], dtype, source).transpose()
     else:

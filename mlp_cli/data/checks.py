@@ -4,6 +4,7 @@ import numpy as np
 
 from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX, listed, quoted
 from mlp_cli.errors import DataError, SystemFault
+from mlp_cli.kernels.layout import aligned_zeros
 
 
 def rows_with_holes(table, features, categorical, weight=None):
@@ -125,9 +126,9 @@ def weights(table, name, rows):
 
 
 def matrix_of_zeros(rows, columns, dtype, source):
-    """Zeros (rows, columns); SystemFault when there is no memory for that."""
+    """Zeros (rows, columns) that begin on a line of the cache; SystemFault when there is no memory for that."""
     try:
-        return np.zeros((rows, columns), dtype)
+        return aligned_zeros(rows * columns, dtype).reshape(rows, columns)
     except (MemoryError, ValueError):
         raise SystemFault(
             f"{source}: {rows} rows of {columns} inputs need {rows * columns * np.dtype(dtype).itemsize / 2**30:.1f} "

@@ -1,5 +1,7 @@
 """Fits a Preprocessing to the training rows: types of columns, categories, stand-ins for missing values, scales."""
 
+from functools import partial
+
 import numpy as np
 
 from mlp_cli.data import checks, columns, scaling
@@ -10,7 +12,10 @@ from mlp_cli.errors import DataError
 MAX_CATEGORIES = 1000
 FREE_TEXT_CATEGORIES = 50
 FEW_WORDS = 10  # at most one cell in ten is a word
-FIT_COLUMNS = 32  # columns fitted at a time: a block of them is all that is held in float64
+# Columns fitted together: as many as make blocks of rows of this size, or, where they are needed whole, as fit in it.
+MOST_COLUMNS, MOST_WHOLE_COLUMNS = 1 << 15, 32
+STRETCH_NUMBERS, LEAST_ROWS = 1 << 18, 128
+WHOLE_BYTES = 64 << 20
 
 
 def fit(table, rows, roles, options, reading, task, dtype):
@@ -113,20 +118,41 @@ def _fit_numbers(table, names, rows, options, dtype):
     if rule == "constant" and isinstance(options.missing.value, int | float):
         fill[:] = options.missing.value
     by = getattr(options.numeric, "by", None)
-    fit_needs_values = options.numeric.name not in ("none", "divide") or rule in ("mean", "median", "indicator")
-    if not fit_needs_values:
-        widths = [min(FIT_COLUMNS, len(names) - first) for first in range(0, len(names), FIT_COLUMNS)]
-        blocks = (np.zeros((width, 1)) for width in widths)
-    else:
-        blocks = _filled_blocks(table, names, rows, rule, fill, dtype)
-    return fill, scaling.fit(options.numeric.name, by, blocks, names)
+    if rule in ("mean", "median", "indicator") or options.numeric.name in ("robust", "quantile"):
+        groups = _whole_columns(table, names, rows, rule, fill, dtype)
+    elif options.numeric.name in ("standard", "minmax"):
+        groups = _long_columns(table, names, rows, fill, dtype)
+    else:  # nothing to learn
+        groups = [np.zeros((len(names), 1))]
+    return fill, scaling.fit(options.numeric.name, by, groups, names)
 
 
-def _filled_blocks(table, names, rows, rule, fill, dtype):
-    """Yield the training values of some columns at a time, as rows (k, n), and set their `fill` on the way."""
+def _long_columns(table, names, rows, fill, dtype):
+    """Yield the training values of columns as scaling.Columns, of which some rows at a time are in memory."""
+    for first in range(0, len(names), MOST_COLUMNS):
+        some = names[first : first + MOST_COLUMNS]
+        read = partial(_read_stretch, table, some, table.locate(some), rows, fill[first : first + MOST_COLUMNS], dtype)
+        yield scaling.Columns(len(some), len(rows), max(LEAST_ROWS, STRETCH_NUMBERS // len(some)), read)
+
+
+def _read_stretch(table, names, located, rows, fill, dtype, start, stop):
+    """Numbers start … stop - 1 of columns, as rows (k, stop - start)."""
+    chosen = rows[start:stop]
+    block = np.empty((len(chosen), len(names)))
+    table.gather(located, as_slice(chosen), block)
+    checks.refuse_overflow(table, names, chosen, block, dtype)
+    missing = np.isnan(block)
+    if missing.any():
+        np.copyto(block, fill, where=missing)
+    return np.ascontiguousarray(block.T)
+
+
+def _whole_columns(table, names, rows, rule, fill, dtype):
+    """Yield all training values of some columns at a time, as rows (k, n), and set their `fill` on the way."""
     chosen = as_slice(rows)
-    for first in range(0, len(names), FIT_COLUMNS):
-        some = names[first : first + FIT_COLUMNS]
+    width = max(1, min(MOST_WHOLE_COLUMNS, WHOLE_BYTES // (8 * len(rows))))
+    for first in range(0, len(names), width):
+        some = names[first : first + width]
         block = np.empty((len(some), len(rows)))
         table.gather(table.locate(some), chosen, block.T)
         checks.refuse_overflow(table, some, rows, block.T, dtype)

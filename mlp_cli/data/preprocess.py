@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlp_cli.data import checks, sources, target
+from mlp_cli.data.arrays import ArrayTable
 from mlp_cli.data.columns import match
 from mlp_cli.data.reading import Known, Reading, listed, plural, quoted
 from mlp_cli.data.scaling import Scaling
+from mlp_cli.data.stored import StoredRows
 from mlp_cli.data.target import Task
-from mlp_cli.errors import DataError
+from mlp_cli.errors import DataError, OptionError
+from mlp_cli.kernels.layout import ELEMENTS
 
 DESCRIBED_COLUMNS = 40
 
@@ -22,12 +25,12 @@ DESCRIBED_COLUMNS = 40
 class Batch:
     """Rows of another file, ready for the network.
 
-    x (m, d); target (m,) int32 classes or (m, k) float64 numbers, or None; weight (m,) or None; kept: raw cells of the
+    x (m, d) as in Split; target (m,) int32 classes or (m, k) float64 numbers, or None; weight (m,) or None; kept: raw cells of the
     columns to keep, for all rows; dropped (rows,) bool: rows of the file that `missing: drop` leaves out of x; rows:
     how many the file has; notes: what is worth telling.
     """
 
-    x: np.ndarray
+    x: np.ndarray | StoredRows
     target: np.ndarray | None
     weight: np.ndarray | None
     kept: dict[str, list[str]]
@@ -115,8 +118,8 @@ class Preprocessing:
         match(table, self.known, need_target)
         return self.batch(table, need_target, keep)
 
-    def batch(self, table, need_target, keep=()):
-        """The rows of a table whose columns have the names of the training table."""
+    def batch(self, table, need_target, keep=(), memory="either"):
+        """The rows of a table whose columns have the names of the training table; `memory` as for `inputs_of`."""
         for name in keep:
             if name not in table.names:
                 raise DataError(f"{table.source}: has no column {quoted(name)} to keep (it has {listed(table.names)})")
@@ -133,7 +136,7 @@ class Preprocessing:
         rows = np.flatnonzero(~dropped)
         notes = []
         return Batch(
-            x=self.matrix(table, rows, notes),
+            x=self.inputs_of(table, rows, notes, memory),
             target=self.targets(table, rows) if need_target else None,
             weight=checks.weights(table, weight, rows),
             kept=kept,
@@ -146,6 +149,61 @@ class Preprocessing:
         """The target of these rows, as Batch.target. DataError where it is missing or not what training had."""
         target.refuse_missing(table, self.known.targets, self.labels, rows)
         return target.encode(table, self.task, self.labels, rows, self.dtype)
+
+    def inputs_of(self, table, rows, notes, memory):
+        """The inputs of these rows: (m, d) of dtype, C-contiguous, or StoredRows of the same numbers.
+
+        memory: load, map, which is refused with an OptionError for what cannot be mapped, or either: map what can be.
+        """
+        if memory != "load":
+            obstacle = self._obstacle(table) or table.obstacle(self.numeric)
+            if obstacle is None:
+                return self._mapped(table, rows)
+            if memory == "map":
+                raise OptionError("data.memory", f"{table.source}: {obstacle}, or set data.memory: load")
+        if self._obstacle(table) is None and table.x.dtype.itemsize < np.dtype(self.dtype).itemsize:
+            return self._kept_as_stored(table, rows)
+        return self.matrix(table, rows, notes)
+
+    def _obstacle(self, table):
+        """Why the inputs cannot stay as they are stored, and what to do; None where they can."""
+        if not isinstance(table, ArrayTable):
+            return "is a table of text, which cannot be mapped; save it as .npy"
+        if self.categories:
+            return f"column {quoted(next(iter(self.categories)))} is categorical, which a mapped file cannot be; exclude it"
+        if table.x.dtype.name not in ELEMENTS:
+            return f"holds {table.x.dtype} numbers, which cannot be mapped; save it as float32"
+        if self.scale.name == "quantile":
+            return "data.numeric: quantile needs the data in memory; set data.numeric to another scale"
+        if self.missing not in ("error", "drop") and any(table.holes(name) is not None for name in self.numeric):
+            return "has missing values, which cannot be filled in a mapped file; fill them in the file"
+        return None
+
+    def _mapped(self, table, rows):
+        """StoredRows of a file, in mapped memory."""
+        self._refuse_bad_numbers(table, rows)
+        columns, chosen = table.locate(self.numeric), as_slice(rows)
+        stored, of_all = table.x.mapped()[:, columns], None
+        if isinstance(chosen, slice):
+            stored = stored[chosen]
+        else:
+            of_all = rows.astype(np.uint32)
+        return StoredRows(stored, np.dtype(self.dtype), *self._affine(), rows=of_all, file=table.x)
+
+    def _kept_as_stored(self, table, rows):
+        """StoredRows in memory."""
+        self._refuse_bad_numbers(table, rows)
+        stored = table.as_stored(table.locate(self.numeric), as_slice(rows))
+        return StoredRows(stored, np.dtype(self.dtype), *self._affine())
+
+    def _affine(self):
+        """(shift, scale) of all inputs, (None, None) where they are taken as they are."""
+        return (None, None) if self.scale.name == "none" else (self.scale.shift, self.scale.scale)
+
+    def _refuse_bad_numbers(self, table, rows):
+        """DataError for what `matrix` would refuse, without making a matrix."""
+        for _ in self._scaled_blocks(table, rows):
+            pass
 
     def matrix(self, table, rows, notes):
         """The inputs of these rows, (m, d) of dtype, C-contiguous."""
@@ -187,14 +245,27 @@ class Preprocessing:
         x[seen, first + places[seen]] = 1.0
 
     def _numbers(self, table, rows, x, places):
-        """Fill in the numeric columns of x, some rows at a time so that only a little is held in float64."""
+        """Fill in the numeric columns of x."""
+        columns = slice(None) if len(places) == x.shape[1] else places
+        names = self.numeric
+        indicated = np.array([number for number, name in enumerate(names) if name in self.indicators], np.int64)
+        for start, block, missing in self._scaled_blocks(table, rows):
+            stop = start + len(block)
+            if missing is not None:
+                x[start:stop, places[indicated] + 1] = missing[:, indicated]
+            x[start:stop, columns] = block
+
+    def _scaled_blocks(self, table, rows):
+        """Yield (number of the first row, block (m, k), which were missing (m, k) or None) of the numeric columns.
+
+        A few rows at a time, so that only a little is held in float64. DataError for numbers that are none, missing
+        where they may not be, or too large for dtype.
+        """
         names = self.numeric
         checks.refuse_words(table, names, rows)
         located = table.locate(names)
-        columns = slice(None) if len(places) == x.shape[1] else places
-        indicated = np.array([number for number, name in enumerate(names) if name in self.indicators], np.int64)
-        step = max(1, max(table.chunk, self.scale.chunk) // len(places))
-        buffer = np.empty((min(step, len(rows)), len(places)))
+        step = max(1, max(table.chunk, self.scale.chunk) // len(names))
+        buffer = np.empty((min(step, len(rows)), len(names)))
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             block = buffer[: len(some)]
@@ -204,11 +275,12 @@ class Preprocessing:
             if missing.any():
                 checks.refuse_word_as_number(table, names, some, missing, self.missing_word)
                 np.copyto(block, self.fill, where=missing)
-                x[start : start + step, places[indicated] + 1] = missing[:, indicated]
+            else:
+                missing = None
             with np.errstate(over="ignore"):
                 self.scale.apply(block)
             checks.refuse_overflow(table, names, some, block, self.dtype, "once scaled, ")
-            x[start : start + step, columns] = block
+            yield start, block, missing
 
     # ---- stored and restored
 

@@ -3,6 +3,7 @@
 Statistics are float64 and use only + - * / sqrt, sums and sorting, so they have the same bits on every processor.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,8 +64,54 @@ class Scaling:
         )
 
 
-def fit(name, by, blocks, names):
-    """Fit a Scaling of that name to blocks (k, n) of columns as rows, float64 without NaN.
+@dataclass(frozen=True)
+class Columns:
+    """Some columns of n numbers, float64 without NaN, of which `read(a, b)` gives rows a … b - 1 as an array (k, b - a).
+
+    `step` is how many rows to read at a time, 128 or more. robust and quantile need all rows at once, and reorder them.
+    """
+
+    count: int
+    rows: int
+    step: int
+    read: Callable[[int, int], np.ndarray]
+
+    @classmethod
+    def of(cls, block):
+        """Columns that are in memory already, as rows (k, n)."""
+        return cls(*block.shape, max(128, block.shape[1]), lambda start, stop: block[:, start:stop])
+
+    def all(self):
+        """All numbers, (k, n)."""
+        return self.read(0, self.rows)
+
+    def sum(self, of=lambda block: block, start=0, stop=None):
+        """The sum of each column of of(block), (k,).
+
+        It is made of halves, and halves of halves, cut where NumPy's own pairwise sum of a whole column is cut. So the
+        bits do not depend on how many rows are read at a time, and are those of np.sum.
+        """
+        stop = self.rows if stop is None else stop
+        if stop - start <= self.step:
+            return np.add.reduce(of(self.read(start, stop)), axis=1)
+        half = (stop - start) // 2
+        half -= half % 8
+        return self.sum(of, start, start + half) + self.sum(of, start + half, stop)
+
+    def survey(self):
+        """(sum, smallest, largest) of each column, each (k,); no zero among them is negative."""
+        low, high = np.full(self.count, np.inf), np.full(self.count, -np.inf)
+
+        def look(block):
+            np.minimum(low, block.min(axis=1), out=low)
+            np.maximum(high, block.max(axis=1), out=high)
+            return block
+
+        return self.sum(look), low + 0.0, high + 0.0
+
+
+def fit(name, by, groups, names):
+    """Fit a Scaling of that name to groups of columns, each a Columns or an array (k, n) of columns as rows.
 
     standard: mean and population standard deviation; minmax: to [0, 1]; robust: median and interquartile range, or 1
     where that is 0; quantile: up to 1000 quantiles; divide: by the number `by`. As scikit-learn's StandardScaler,
@@ -73,14 +120,14 @@ def fit(name, by, blocks, names):
     """
     fitters = {"standard": _standard, "minmax": _minmax, "robust": _robust, "quantile": _quantile}
     shifts, scales, quantiles = [np.empty(0)], [np.empty(0)], []
-    for block in blocks:
-        count = len(block)
+    for group in groups:
+        columns = group if isinstance(group, Columns) else Columns.of(group)
         if name in fitters:
             with np.errstate(over="ignore", invalid="ignore"):
-                shift, scale, table = fitters[name](block)
-            scale = np.where(block.min(axis=1) == block.max(axis=1), np.inf, scale)
+                shift, scale, table = fitters[name](columns)
         else:
-            shift, scale, table = np.zeros(count), np.full(count, 1.0 if name == "none" else float(by)), None
+            value = 1.0 if name == "none" else float(by)
+            shift, scale, table = np.zeros(columns.count), np.full(columns.count, value), None
         shifts.append(shift)
         scales.append(scale)
         if table is not None:
@@ -98,29 +145,45 @@ def _refuse_overflow(scaling, names):
             raise DataError(f"column {quoted(name)}: holds numbers too large for its statistics; rescale or exclude it")
 
 
-def _standard(block):
-    mean = np.mean(block, axis=1)
-    deviation = block - mean[:, None]
-    deviation *= deviation
-    return mean, _usable(np.sqrt(np.mean(deviation, axis=1))), None
+def _standard(columns):
+    total, low, high = columns.survey()
+    mean = total / columns.rows
+
+    def squares(block):
+        deviation = block - mean[:, None]
+        deviation *= deviation
+        return deviation
+
+    return mean, _constant(low, high, _usable(np.sqrt(columns.sum(squares) / columns.rows))), None
 
 
-def _minmax(block):
-    low = np.min(block, axis=1)
-    return low, _usable(np.max(block, axis=1) - low), None
+def _minmax(columns):
+    _, low, high = columns.survey()
+    return low, _constant(low, high, _usable(high - low)), None
 
 
-def _robust(block):
-    ordered = in_order(block)
-    spread = quantile(ordered, 3, 4) - quantile(ordered, 1, 4)
-    return quantile(ordered, 1, 2), _usable(np.where(spread == 0.0, 1.0, spread)), None
+def _robust(columns):
+    block, last = columns.all(), columns.rows - 1
+    block += 0.0  # as in in_order
+    whole = [part * last // 4 for part in (1, 2, 3)]
+    block.partition(sorted({*whole, *(min(place + 1, last) for place in whole)}), axis=1)
+    spread = quantile(block, 3, 4) - quantile(block, 1, 4)
+    scale = _usable(np.where(spread == 0.0, 1.0, spread))
+    return quantile(block, 1, 2), _constant(block.min(axis=1), block.max(axis=1), scale), None
 
 
-def _quantile(block):
-    ordered = in_order(block)
-    count = min(QUANTILES, block.shape[1])
-    table = np.stack([quantile(ordered, number, max(1, count - 1)) for number in range(count)], axis=1)
-    return np.zeros(len(block)), np.ones(len(block)), table
+def _quantile(columns):
+    block = columns.all()
+    block += 0.0
+    block.sort(axis=1)
+    count = min(QUANTILES, columns.rows)
+    table = np.stack([quantile(block, number, max(1, count - 1)) for number in range(count)], axis=1)
+    return np.zeros(columns.count), _constant(block[:, 0], block[:, -1], np.ones(columns.count)), table
+
+
+def _constant(low, high, scale):
+    """The scale, infinite for columns whose numbers are all the same."""
+    return np.where(low == high, np.inf, scale)
 
 
 def _usable(scale):
@@ -129,12 +192,15 @@ def _usable(scale):
 
 
 def in_order(block):
-    """Each row of block (k, n) sorted; -0.0 becomes 0.0, so that equal numbers have equal bits."""
-    return np.sort(block + 0.0, axis=1, kind="stable")
+    """Each row of block (k, n) sorted; -0.0 becomes 0.0, so that equal numbers have equal bits, however they are sorted."""
+    return np.sort(block + 0.0, axis=1)
 
 
 def quantile(ordered, part, parts):
-    """The quantile part/parts of each row of ordered (k, n), between two values in proportion: (k,)."""
+    """The quantile part/parts of each row of ordered (k, n), between two values in proportion: (k,).
+
+    Only these two values need be where sorting puts them.
+    """
     whole, rest = divmod(part * (ordered.shape[1] - 1), parts)
     low = ordered[:, whole]
     if rest == 0:

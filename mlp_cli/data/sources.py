@@ -15,12 +15,13 @@ from pathlib import Path
 from mlp_cli.data.arrays import array_table, is_idx, read_idx, read_npy, read_npz
 from mlp_cli.data.table import read_table
 from mlp_cli.data.text import clean
-from mlp_cli.errors import DataError
+from mlp_cli.errors import DataError, OptionError
 
 GZIP = b"\x1f\x8b"
 NPY = b"\x93NUMPY"
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 HEAD_BYTES = 4096
+UNMAPPABLE = {"text": "is a table of text", "npz": "is an archive of arrays"}
 OTHER_FORMATS = {
     b"PAR1": "a Parquet file",
     b"ARROW1": "an Arrow file",
@@ -34,16 +35,23 @@ OTHER_FORMATS = {
 }
 
 
-def read(source, reading, known=None, name=None):
-    """Read a source as a table.
+def read(source, reading, known=None, name=None, must_map=False):
+    """Read a source as a table; of a plain .npy or IDX file, x stays in the file.
 
     `source` is a path, a pair of paths (x, y), an object with .path or .x and .y as in the config, or a binary stream;
-    `name` is what messages call it; `known` are the columns of the training table, if there is one.
+    `name` is what messages call it; `known` are the columns of the training table, if there is one. With `must_map`,
+    what cannot be mapped into memory is refused before it is read: OptionError.
     """
     x, y = _parts(source)
     names = reading.names if known is None else None  # another file's arrays are matched by position
     label = name or display(x)
-    with opened(x, label) as (stream, kind):
+    with opened(x, label) as (stream, kind, descriptor):
+        if must_map and (kind not in ("npy", "idx") or descriptor is None):
+            raise OptionError(
+                "data.memory",
+                f"{label}: {UNMAPPABLE.get(kind, 'is compressed or a stream')}, which cannot be mapped; save it as a "
+                "plain .npy file, or set data.memory: load",
+            )
         if kind == "npz":
             if y is not None:
                 raise DataError(f"{label}: an .npz file holds x and y by itself; give it as path")
@@ -53,11 +61,11 @@ def read(source, reading, known=None, name=None):
             if reading.encoding is None and b"\0" in head:
                 clean(head, label)  # refuses it: no need to read gigabytes of what cannot be a table
             return read_table(stream.read(), label, reading, known)
-        array = _read_array(stream, kind, label)
+        array = _read_array(stream, kind, label, descriptor)
     labels = None
     if y is not None:
         label_of_y = display(y)
-        with opened(y, label_of_y) as (stream, kind):
+        with opened(y, label_of_y) as (stream, kind, _):
             labels = _read_array(stream, kind, label_of_y)
     return array_table(array, labels, label, reading, names)
 
@@ -88,28 +96,30 @@ def _parts(source):
     return source.path, None
 
 
-def _read_array(stream, kind, label):
+def _read_array(stream, kind, label, descriptor=None):
     if kind == "npy":
-        return read_npy(stream, label)
+        return read_npy(stream, label, descriptor)
     if kind == "idx":
-        return read_idx(stream, label)
+        return read_idx(stream, label, descriptor)
     raise DataError(f"{label}: expected a .npy or IDX file for x and y; give a table as path")
 
 
 @contextmanager
 def opened(source, label):
-    """Open a path or a binary stream as (stream of the unpacked bytes, "text" | "npy" | "npz" | "idx").
+    """Open a path or a binary stream as (stream of the unpacked bytes, "text" | "npy" | "npz" | "idx", descriptor).
 
-    Damage that shows while the stream is read becomes a DataError too.
+    The descriptor is that of a plain file of known length, else None. Damage that shows while the stream is read
+    becomes a DataError too.
     """
     with _system_errors(label):
         owned = not hasattr(source, "read")
         raw = _open_file(source, label) if owned else source
         try:
             stream = _peekable(raw)
+            descriptor = raw.fileno() if owned and stat.S_ISREG(os.fstat(raw.fileno()).st_mode) else None
             if stream.peek(2)[:2] == GZIP:
-                stream = io.BufferedReader(gzip.GzipFile(fileobj=stream))
-            yield stream, _kind(stream, label)
+                stream, descriptor = io.BufferedReader(gzip.GzipFile(fileobj=stream)), None
+            yield stream, _kind(stream, label), descriptor
         finally:
             if owned:
                 raw.close()

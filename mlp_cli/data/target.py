@@ -12,6 +12,7 @@ from mlp_cli.errors import DataError, OptionError
 MAX_FRACTIONAL_CLASSES = 50
 MAX_CLASSES = 1000
 MIN_ROWS_PER_CLASS = 10  # of more than MAX_CLASSES classes
+BLOCK_ROWS = 1 << 18  # to look at together: a few megabytes, however many rows there are
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def missing_cells(table, names, labels):
 def refuse_missing(table, names, labels, rows):
     """DataError when one of these rows has no target."""
     for name in names:
-        empty = rows[_read(table, name, labels).missing[rows]]
+        missing = _read(table, name, labels).missing
+        empty = rows[missing[rows]] if missing.any() else rows[:0]
         if empty.size:
             raise DataError(
                 f"{table.where(empty[0])}: the target {quoted(name)} is missing (in {plural(empty.size, 'row')} in "
@@ -108,7 +110,7 @@ def decide(table, targets, options, numbers_are_classes, rows):
         if said
         else f"the target {quoted(name)} holds numbers, which output or loss take as classes"
     )
-    values = np.unique(column.numbers[rows] + 0.0)
+    values = _different(column.numbers, rows)
     _refuse_infinite(table, name, column.numbers, rows, FLOAT64_MAX)
     if len(values) > MAX_FRACTIONAL_CLASSES and (values != np.floor(values)).any():
         raise DataError(
@@ -152,7 +154,11 @@ def _refuse_words(table, name, column, rows, why):
 
 
 def _refuse_infinite(table, name, values, rows, limit):
-    too_large = rows[np.abs(values[rows]) > limit]
+    too_large = [
+        some[np.abs(values[some]) > limit]
+        for some in (rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS))
+    ]
+    too_large = np.concatenate(too_large) if too_large else rows
     if too_large.size:
         raise DataError(
             f"{table.where(too_large[0])}: column {quoted(name)}: expected a finite number of at most {limit:.3g}; "
@@ -174,16 +180,26 @@ def encode(table, task, labels, rows, dtype):
         spelled = [_as_class(word, table, task) for word in column.words]
         codes = np.array([number.get(word, -1) for word in spelled] + [-1])[column.codes[rows]]
     else:
-        values, places = np.unique(column.numbers[rows] + 0.0, return_inverse=True)
+        values = _different(column.numbers, rows)
         names = [number_name(value) if abs(value) <= FLOAT64_MAX else str(value) for value in values]
-        codes = np.array([number.get(word, -1) for word in names])[places.reshape(-1)]
+        class_of = np.array([number.get(word, -1) for word in names], np.int32)
+        codes = np.empty(len(rows), np.int32)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            some = slice(start, start + BLOCK_ROWS)
+            codes[some] = class_of[np.searchsorted(values, column.numbers[rows[some]])]
     unseen = rows[codes < 0]
     if unseen.size:
         raise DataError(
             f"{table.where(unseen[0])}: the label {quoted(table.cell(name, unseen[0]))} in column {quoted(name)} "
             f"is none of the classes of training ({listed(task.classes)}); data.labels can rename it"
         )
-    return codes.astype(np.int32)
+    return codes.astype(np.int32, copy=False)
+
+
+def _different(numbers, rows):
+    """The different numbers in these rows, ascending; no zero is negative."""
+    found = [np.unique(numbers[rows[start : start + BLOCK_ROWS]] + 0.0) for start in range(0, len(rows), BLOCK_ROWS)]
+    return np.unique(np.concatenate(found)) if found else np.empty(0)
 
 
 def _as_class(word, table, task):

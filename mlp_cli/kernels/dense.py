@@ -7,7 +7,7 @@ import math
 
 from mlp_cli.kernels.activations import LINEAR, activate, activate_backward
 from mlp_cli.kernels.jit import kernel
-from mlp_cli.kernels.lanes import at, lanes_of, like, load, prefetch, prefetch_vectors, vadd, vfull, vload, vmul, vstore
+from mlp_cli.kernels.lanes import at, lanes_of, like, load, prefetch_vectors, vadd, vfull, vload, vmul, vstore
 from mlp_cli.kernels.layout import (
     ACCUMULATE,
     NEAR_VECTORS,
@@ -140,20 +140,6 @@ def update_stretch(job, parameters, scratch, g, offset, vectors, matrix):
         if shaped:
             shape_gradient(at(g, j), at(w, j), count, scale, job.clip_value, l1, l2)
         optimizer_step(job.optimizer, at(w, j), at(g, j), at(m, j), at(v, j), count, c, decay)
-
-
-@kernel("n(job,p,rows,i,i)")
-def prefetch_rows(job, base, rows, first_draw, n):
-    """Ask for the inputs of n draws, and for their classes, so that they are near when they are gathered."""
-    x, lanes = like(base, job.x), lanes_of(base)
-    # whole vectors are read, and a row may begin anywhere in a line
-    lines = (job.features + lanes - 1) // lanes + 1
-    for i in range(first_draw, first_draw + n):
-        row = int(rows[i])
-        for j in range(lines):
-            prefetch(at(x, row * job.features + j * lanes))
-        if job.target_classes != 0:
-            prefetch(like(base, job.target_classes + row * 4))
 
 
 @kernel("n(job,p,i,i)")

@@ -8,7 +8,8 @@ never shows in the bits.
 import math
 
 from mlp_cli.kernels.accounting import account, end_step
-from mlp_cli.kernels.dense import dense_gradient, panel_columns, prefetch_rows, share_start, update_stretch
+from mlp_cli.kernels.dense import dense_gradient, panel_columns, share_start, update_stretch
+from mlp_cli.kernels.gather import gather
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import (
     at,
@@ -43,7 +44,6 @@ from mlp_cli.kernels.layout import (
     ROWS,
     SCRATCH_COEFFICIENTS,
     SCRATCH_ZEROS,
-    SHORT_ROW_VECTORS,
     STATISTICS_BACKWARD,
     STATISTICS_FORWARD,
     STATUS,
@@ -54,7 +54,7 @@ from mlp_cli.kernels.layout import (
 from mlp_cli.kernels.memory import double_at, int32_at, set_double_at, set_int32_at
 from mlp_cli.kernels.norms import batch_norm_gradient, batch_norm_statistics, batch_norm_sums, layer_norm_gradient
 from mlp_cli.kernels.optimizers import CLIP_FACTOR, sum_of_squares, take_coefficients
-from mlp_cli.kernels.rows import backward, copy_out, finish_outputs, forward, gather, meet_loss
+from mlp_cli.kernels.rows import backward, copy_out, finish_outputs, forward, meet_loss
 from mlp_cli.kernels.samples import train_samples
 from mlp_cli.kernels.threads import atomic_add, atomic_load, atomic_store, claim, wait_until_done
 
@@ -115,19 +115,6 @@ def gradient_task(job, ops, parameters, base, scratch, n, first_chunk, task, tas
                 layer_norm_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
             elif op.kind == BATCH_NORM:
                 batch_norm_gradient(job, op, parameters, base, scratch, task, tasks)
-
-
-@kernel("n(job,p,rows,i,i,i,i)")
-def ask_for_next(job, base, rows, first_draw, n, task, tasks):
-    """Ask for a task's share of the rows that come next, as `rows_task` will take them.
-
-    Rows of more than a few lines are fetched ahead by the processor itself, as soon as it sees them being read.
-    """
-    if job.features <= SHORT_ROW_VECTORS * lanes_of(base):
-        after = first_draw + n
-        following = min(n, rows.shape[0] - after)
-        begin, end = share_start(following, 8, task, tasks), share_start(following, 8, task + 1, tasks)
-        prefetch_rows(job, base, rows, after + begin, end - begin)
 
 
 @kernel("n(job,p,i,i)")
@@ -219,7 +206,6 @@ def run_task(
     if kind == ROWS:
         rows_task(job, ops, parameters, base, scratch, rows, phase, first_draw, n, batch, step, task, tasks)
     elif kind == GRADIENT:
-        ask_for_next(job, base, rows, first_draw, n, task, tasks)
         gradient_task(job, ops, parameters, base, scratch, n, first_chunk, task, tasks)
     elif kind == STATISTICS_FORWARD:
         batch_norm_statistics(job, ops[phase.op], base, n, task, tasks)

@@ -93,12 +93,6 @@ def vstore_first(e, pointer, x, n):
     e.store_first(pointer, x, n)
 
 
-@intrinsic("n(p)")
-def prefetch(e, pointer):
-    """Ask for the cache line of an address that will be read soon, as far as the second level; no address is wrong."""
-    _prefetch(e, pointer, 2)
-
-
 @intrinsic("n(p,i)")
 def prefetch_vectors(e, pointer, n):
     """Ask for the cache lines of n vectors that will be used at once, as far as the first level."""

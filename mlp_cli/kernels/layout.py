@@ -29,14 +29,16 @@ NO_GRADIENT, STORE, ACCUMULATE = -1, 0, 1
 # A training step is a list of phases with a barrier after each.
 ROWS, STATISTICS_FORWARD, STATISTICS_BACKWARD, GRADIENT, NORM, UPDATE, MAX_NORM = range(7)
 
+# How the inputs of the data are stored: as the network takes them, or, counted from 1, as elements of these types.
+AS_THEY_ARE = 0
+ELEMENTS = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool")
+CACHE_LINE = 64
+
 # Rows that one trip over the ops takes at a time, and the rows of one chain of a gradient's or a loss's sums.
 # Batches go through the workspace in chunks of whole blocks.
 ROW_BLOCK = 128
 # Elements of one partial sum of squares of the gradient's norm.
 NORM_BLOCK = 1024
-
-# Rows of inputs up to this many vectors are asked for a step ahead.
-SHORT_ROW_VECTORS = 4
 
 # Vectors of a gradient that an optimizer's step takes at a time: they and theirs stay in the first-level cache.
 NEAR_VECTORS = 64
@@ -91,12 +93,12 @@ BLOCK = _fields(ints="offset inputs padded_inputs units matrix learns")
 PHASE = _fields(ints="kind op forward_from forward_to gather loss backward_from backward_to account last")
 
 JOB = _fields(
-    addresses="""x target_classes target_values loss_weights metric_weights
+    addresses="""x x_rows x_shift x_scale target_classes target_values loss_weights metric_weights
         gradient moment1 moment2 state workspace scratch row_losses row_predictions partials control totals
-        totals_before
-        state_before outputs
+        totals_before state_before outputs
         seed""",
     ints="""features outputs_count row_count
+        x_stride x_bytes x_element target_bytes ahead
         input input_stride output output_stride output_gradient target target_stride
         workspace_size scratch_size
         loss output_activation single_unit sum_reduction

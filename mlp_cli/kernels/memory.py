@@ -1,9 +1,11 @@
-"""Elements of plain arrays whose address a kernel was given: float64 sums and weights, int32 class numbers."""
+"""Elements of plain arrays whose address a kernel was given: float64 sums and weights, int32 class numbers, uint32 rows."""
 
 from llvmlite import ir
 
 from mlp_cli.kernels.emit import INT32, INT64, Value
 from mlp_cli.kernels.lanes import intrinsic
+
+# The locality of llvm.prefetch: rows of a batch to come would crowd the first-level cache.
 
 
 def _element(e, address: Value, index: Value, of_type, size: int):
@@ -33,6 +35,26 @@ def add_double_at(e, address, index, x):
 def int32_at(e, address, index):
     """Element `index` of an int32 array, as int64."""
     return Value(e, e.builder.sext(e.builder.load(_element(e, address, index, INT32, 4)), INT64))
+
+
+@intrinsic("i(u,i)", scalar="float64")
+def uint32_at(e, address, index):
+    """Element `index` of a uint32 array, as int64."""
+    return Value(e, e.builder.zext(e.builder.load(_element(e, address, index, INT32, 4)), INT64))
+
+
+@intrinsic("u(u,i,i)", scalar="float64")
+def address_of(e, address, index, size):
+    """The address of element `index` of an array whose elements are `size` bytes apart."""
+    return address + index * size
+
+
+@intrinsic("n(u,i)", scalar="float64")
+def prefetch(e, address, offset):
+    """Ask for the cache line at an address that need not even be valid, as far as the second level."""
+    place = e.builder.inttoptr((address + offset).llvm, ir.IntType(8).as_pointer())
+    to_read, second_level, data = (ir.Constant(INT32, n) for n in (0, 2, 1))
+    e.call("llvm.prefetch.p0", ir.VoidType(), [place, to_read, second_level, data])
 
 
 @intrinsic("n(u,i,i)", scalar="float64")

@@ -1,4 +1,4 @@
-"""What happens to rows of a batch: they are gathered, walk through the ops, meet the loss, and walk back.
+"""What happens to rows of a batch: once gathered, they walk through the ops, meet the loss, and walk back.
 
 Rows are independent of each other here, so that any cut of a batch among threads gives the same bits.
 """
@@ -18,20 +18,9 @@ from mlp_cli.kernels.blocks import (
     positional_forward,
 )
 from mlp_cli.kernels.dense import dense_backward, dense_forward
+from mlp_cli.kernels.gather import write_class
 from mlp_cli.kernels.jit import kernel
-from mlp_cli.kernels.lanes import (
-    at,
-    lanes_of,
-    like,
-    load,
-    store,
-    vfull,
-    vload,
-    vload_first,
-    vone_hot,
-    vstore,
-    vstore_first,
-)
+from mlp_cli.kernels.lanes import at, lanes_of, load, store, vfull, vload, vone_hot, vstore, vstore_first
 from mlp_cli.kernels.layout import (
     ADD,
     BATCH_NORM,
@@ -64,56 +53,11 @@ from mlp_cli.kernels.tile import transpose_square
 
 
 @kernel("n(p,p,i)")
-def copy_row(out, x, columns):
-    """out = x; padded columns become zero."""
-    lanes = lanes_of(x)
-    whole = columns // lanes * lanes
-    fours = whole // (4 * lanes) * (4 * lanes)
-    for j in range(0, fours, 4 * lanes):
-        a, b = vload(at(x, j)), vload(at(x, j + lanes))
-        c, d = vload(at(x, j + 2 * lanes)), vload(at(x, j + 3 * lanes))
-        vstore(at(out, j), a)
-        vstore(at(out, j + lanes), b)
-        vstore(at(out, j + 2 * lanes), c)
-        vstore(at(out, j + 3 * lanes), d)
-    for j in range(fours, whole, lanes):
-        vstore(at(out, j), vload(at(x, j)))
-    if whole < columns:
-        vstore(at(out, whole), vload_first(at(x, whole), columns - whole))
-
-
-@kernel("n(p,p,i)")
 def copy_out(out, x, columns):
     """out = x, and nothing written beyond `columns`."""
     lanes = lanes_of(x)
     for j in range(0, columns, lanes):
         vstore_first(at(out, j), vload(at(x, j)), columns - j)
-
-
-@kernel("n(job,p,i)")
-def write_class(job, target, number):
-    """A class in the output layer's coding: high for its unit and low for the others, or one unit for two classes."""
-    lanes = lanes_of(target)
-    for j in range(0, job.outputs_count, lanes):
-        vstore(at(target, j), vfull(target, 0.0))
-        vstore_first(at(target, j), vfull(target, job.low), job.outputs_count - j)
-    if job.single_unit == 0:
-        store(at(target, number), job.high)
-    elif number == 1:
-        store(target, job.high)
-
-
-@kernel("n(job,p,rows,i,i,i)")
-def gather(job, base, rows, first_draw, start, n):
-    """Inputs, and targets that are numbers, of a batch's rows start … start + n - 1; its draws begin at first_draw."""
-    x = like(base, job.x)
-    for i in range(start, start + n):
-        row = int(rows[first_draw + i])
-        copy_row(at(base, job.input + i * job.input_stride), at(x, row * job.features), job.features)
-        if job.target_values != 0:
-            values = like(base, job.target_values)
-            target = at(base, job.target + i * job.target_stride)
-            copy_row(target, at(values, row * job.outputs_count), job.outputs_count)
 
 
 @kernel("n(job,ops,p,p,p,i,i,i,i,i)")

@@ -8,18 +8,16 @@ number is computed as in `dense`, to the same bits.
 
 from mlp_cli.kernels.accounting import account, end_step
 from mlp_cli.kernels.activations import LINEAR, activate, activate_backward
-from mlp_cli.kernels.dense import dense_forward, panel_columns, prefetch_rows, whole_vectors
+from mlp_cli.kernels.dense import dense_forward, panel_columns, whole_vectors
 from mlp_cli.kernels.emit import Value
+from mlp_cli.kernels.gather import copy_row, gather
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import at, intrinsic, lanes_of, load, vfma, vfull, vload, vstore
 from mlp_cli.kernels.layout import HALT, SCRATCH_COEFFICIENTS
 from mlp_cli.kernels.optimizers import RATE, take_coefficients
-from mlp_cli.kernels.rows import copy_row, finish_outputs, gather, meet_loss_of_row
+from mlp_cli.kernels.rows import finish_outputs, meet_loss_of_row
 from mlp_cli.kernels.threads import atomic_load
 from mlp_cli.kernels.tile import emit_transposed
-
-# Steps by which a sample is asked for before it is gathered: as long as memory takes to answer, for the smallest nets.
-AHEAD = 2
 
 
 def _emit_update_and_product(vectors: int):
@@ -131,8 +129,6 @@ def train_sample(job, ops, parameters, base, scratch, rows, step, rate):
     x, x_old = at(base, job.input), at(base, job.input + job.input_stride)
     copy_row(x_old, x, job.features)
     gather(job, base, rows, step, 0, 1)
-    if step + AHEAD < rows.shape[0]:
-        prefetch_rows(job, base, rows, step + AHEAD, 1)
     update_and_forward(ops[0], parameters, base, x_old, rate, x)
     for number in range(1, ops.shape[0]):
         dense_forward(ops[number], parameters, base, scratch, 0, 1)

@@ -43,14 +43,14 @@ class Coding:
         return self.classes if self.softmax else 2
 
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs (n, units) as probabilities (n, classes), float64.
+        """Outputs (n, units) as probabilities (n, classes).
 
-        A softmax output is one already. Others are mapped from the coding to 0 … 1, clipped, and made to sum to 1
-        (evenly where all are 0).
+        A softmax output is one already, and comes back as it is. Others are mapped, in float64, from the coding to
+        0 … 1, clipped, and made to sum to 1 (evenly where all are 0).
         """
-        outputs = np.asarray(outputs, np.float64)
         if self.softmax:
-            return outputs
+            return np.asarray(outputs)
+        outputs = np.asarray(outputs, np.float64)
         share = np.clip((outputs - self.low) / (self.high - self.low), 0.0, 1.0)
         if self.single:
             return np.concatenate([1.0 - share, share], axis=1)

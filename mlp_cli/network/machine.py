@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlp_cli.data.stored import StoredRows
 from mlp_cli.kernels import layout
 from mlp_cli.kernels.prepare import prepare
 from mlp_cli.kernels.random import EXCHANGES
@@ -18,21 +19,47 @@ SPIN = 200
 # Multiply-adds that one thread does in a few milliseconds: shorter than a signal needs to wait, so the main thread
 # does them itself and saves the hand-over, which would take longer than an epoch of the smallest nets.
 SHORT_WORK = 5_000_000
+# Rows whose memory is asked for before they are met, as long as the second-level cache has room for them.
+AHEAD_ROWS, AHEAD_BYTES = 32, 128 << 10
 FAR = np.iinfo(np.int64).max
 
 
 @dataclass
 class Rows:
-    """Rows for the kernels: x (n, features); classes int32 (n,) or values (n, outputs); weights float64 (n,)."""
+    """Rows for the kernels: x (n, features), of the network's type or stored as something else; classes int32 (n,) or
+    values (n, outputs); weights float64 (n,)."""
 
-    x: np.ndarray
+    x: np.ndarray | StoredRows
     classes: np.ndarray | None = None
     values: np.ndarray | None = None
     loss_weights: np.ndarray | None = None
     metric_weights: np.ndarray | None = None
 
+    def __post_init__(self):
+        self.stored = self.x if isinstance(self.x, StoredRows) else StoredRows(self.x, self.x.dtype)
+        self._affine: list[np.ndarray] = []
+
     def __len__(self) -> int:
         return len(self.x)
+
+    def describe_inputs(self, record, dtype: np.dtype) -> None:
+        """Say in a job where the inputs are stored and how they become numbers of the network's type."""
+        stored, matrix = self.stored, self.stored.stored
+        record["x"], record["x_stride"] = matrix.ctypes.data, matrix.strides[0]
+        record["x_bytes"] = matrix.shape[1] * matrix.itemsize
+        record["ahead"] = max(1, min(AHEAD_ROWS, AHEAD_BYTES // int(record["x_bytes"])))
+        record["x_rows"] = 0 if stored.rows is None else stored.rows.ctypes.data
+        if stored.shift is None and matrix.dtype == dtype:
+            record["x_element"] = layout.AS_THEY_ARE
+            return
+        record["x_element"] = 1 + layout.ELEMENTS.index(matrix.dtype.name)
+        if not self._affine:  # jobs hold their addresses: they are made once
+            size = layout.padded(matrix.shape[1], dtype)
+            self._affine = [np.zeros(size), np.ones(size)]
+            if stored.shift is not None:
+                for whole, given in zip(self._affine, (stored.shift, stored.scale), strict=True):
+                    whole[: len(given)] = given
+        record["x_shift"], record["x_scale"] = (array.ctypes.data for array in self._affine)
 
 
 @dataclass
@@ -149,14 +176,18 @@ class Machine:
             blocks = np.empty(-(-len(order) // block) if block else 0, np.uint32)
             places = np.empty(EXCHANGES, np.uint32)
             self.kernels.shuffle_rows(self.network.parameters, order, blocks, places, block, epoch, seed)
+        at_random = sampling.name != "sequential" and not getattr(sampling, "block_rows", None)
+        self.training_rows.stored.expect(at_random)
         return order
 
     def train(self, rows: np.ndarray, epoch: int, coefficients: np.ndarray, first: int, look=None) -> Outcome:
         """Do the steps first, first + 1, … of an epoch, one for each row of `coefficients`.
 
         `rows` are the epoch's draws. Stops early when a stop was asked for or a loss is not finite; of a long step
-        that was given up nothing remains. `look` is called every tenth of a second.
+        that was given up nothing remains. `look` is called every tenth of a second. DataError where the rows lie in
+        a mapped file that has changed.
         """
+        self.training_rows.stored.check()
         record = self._training[0]
         record["epoch"], record["first_step"], record["end_step"] = epoch, first, first + len(coefficients)
         steps = len(coefficients) * min(self.batch_size, len(rows))
@@ -186,7 +217,12 @@ class Machine:
     # --- evaluation ----------------------------------------------------------------------------------------
 
     def evaluate(self, rows: Rows, look=None) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs (n, outputs) and weighted losses (n,) of rows; the losses are zeros where no targets are given."""
+        """Outputs (n, outputs) and weighted losses (n,) of rows; the losses are zeros where no targets are given.
+
+        DataError where the rows lie in a mapped file that has changed.
+        """
+        rows.stored.check()
+        rows.stored.expect(random=False)
         network = self.network
         work = network.program.multiply_adds * len(rows)
         threads = threads_for(work // 4, self.threads)
@@ -217,7 +253,7 @@ class Machine:
         job = np.zeros(1, layout.JOB)
         record = job[0]
         self._rows = rows  # the kernels hold addresses: the arrays must live
-        record["x"] = rows.x.ctypes.data
+        rows.describe_inputs(record, network.dtype)
         for name, array in (
             ("target_classes", rows.classes),
             ("target_values", rows.values),
@@ -225,6 +261,7 @@ class Machine:
             ("metric_weights", rows.metric_weights),
         ):
             record[name] = 0 if array is None else array.ctypes.data
+        record["target_bytes"] = coding.outputs * network.dtype.itemsize
         record["state"], record["control"] = network.state.ctypes.data, self.control.ctypes.data
         record["seed"] = config.seed
         record["features"], record["outputs_count"], record["row_count"] = network.features, coding.outputs, len(rows)

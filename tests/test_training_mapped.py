@@ -1,0 +1,297 @@
+"""Data that stay in their files: the same bits as in memory, bounded memory, and one sentence for what cannot be mapped."""
+
+import gzip
+import os
+import struct
+
+import numpy as np
+import pytest
+from cli import checkpoints, epochs, good, mlp, result, signal_at, summary, timeless, write_config
+
+SCALERS = {
+    "none": "none",
+    "standard": "standard",
+    "minmax": "minmax",
+    "robust": "robust",
+    "divide": {"name": "divide", "by": 255},
+}
+TYPES = ("float32", "float64", "uint8", "int16", "uint32", "int64", "bool")
+IDX_BYTES = 0x08
+
+
+def arrays(element="float32", rows=90, width=11, classes=3, seed=0):
+    """(x, y): classes that the columns tell apart, one column that says nothing."""
+    random = np.random.default_rng(seed)
+    y = (np.arange(rows) % classes).astype(np.uint8)
+    x = random.normal(size=(rows, width)) * 20 + 40 * y[:, None] + 60
+    x[:, 3] = 5
+    if element == "bool":
+        return x > 100, y
+    if np.dtype(element).kind != "f":
+        x = np.clip(np.rint(x), 0, 255)
+    return x.astype(element), y
+
+
+def save(folder, x, y, name=""):
+    """The pair as the config names it."""
+    paths = {part: str(folder / f"{name}{part}.npy") for part in "xy"}
+    np.save(paths["x"], x)
+    np.save(paths["y"], y)
+    return paths
+
+
+def config_for(folder, source, **sections):
+    """A small classifier with a validation and a test split; `data` extends its own."""
+    data = {"train": source, "split": {"validation": 0.2, "test": 0.2}} | sections.pop("data", {})
+    return write_config(
+        folder / "c.yaml",
+        **{
+            "seed": 5,
+            "data": data,
+            "network": {"layers": [{"units": 12, "activation": "relu", "dropout": 0.2}, {"activation": "softmax"}]},
+            "training": {"epochs": 3, "batch_size": 8},
+        }
+        | sections,
+    )
+
+
+def both(folder, config, *overrides):
+    """Train in memory and mapped; the run that was mapped."""
+    for memory, threads in (("load", 1), ("map", 1), ("map", 3)):
+        out = folder / f"{memory}-{threads}"
+        good("train", config, f"data.memory={memory}", *overrides, "--out", out, "--threads", threads, "--force")
+        assert result(out) == result(folder / "load-1"), (memory, threads)
+    return out
+
+
+# --- the same bits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("numeric", SCALERS)
+@pytest.mark.parametrize("element", TYPES)
+def test_every_type_and_scale(tmp_path, element, numeric):
+    config = config_for(tmp_path, save(tmp_path, *arrays(element)), data={"numeric": SCALERS[numeric]})
+    run = both(tmp_path, config)
+    assert set(summary(run)["metrics"]) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"dtype": "float64"},
+        {"training": {"epochs": 2, "batch_size": 7, "sampling": {"name": "shuffle", "block_rows": 10}}},
+        {"training": {"epochs": 2, "batch_size": 1, "sampling": "sequential"}},
+        {"training": {"epochs": 2, "batch_size": "full", "sampling": "with_replacement"}},
+        {"data": {"split": None}},
+        {"data": {"features": [3, 4, 5, 6]}},
+        {"data": {"exclude": [0, 10]}},
+        {"loss": {"name": "cross_entropy", "class_weights": "balanced"}},
+    ],
+    ids=str,
+)
+def test_every_way_to_meet_the_rows(tmp_path, sections):
+    both(tmp_path, config_for(tmp_path, save(tmp_path, *arrays()), **sections))
+
+
+def test_a_wide_net_that_threads_share(tmp_path):
+    layers = [{"units": 300, "activation": "relu"}, {"units": 300}, {"activation": "softmax"}]
+    sections = {"network": {"layers": layers}, "training": {"epochs": 1, "batch_size": "full"}}
+    run = both(tmp_path, config_for(tmp_path, save(tmp_path, *arrays("uint8", rows=700)), **sections))
+    assert summary(run)["threads"] > 1
+
+
+def test_files_for_each_part(tmp_path):
+    train = save(tmp_path, *arrays(), "train-")
+    other = save(tmp_path, *arrays(rows=30, seed=1), "other-")
+    both(tmp_path, config_for(tmp_path, train, data={"split": None, "validation": other, "test": other}))
+
+
+def test_a_table_whose_last_column_is_the_target(tmp_path):
+    x, y = arrays("float64")
+    np.save(tmp_path / "table.npy", np.column_stack([x, y]))
+    both(tmp_path, config_for(tmp_path, None, data={"train": None, "path": str(tmp_path / "table.npy")}))
+
+
+def test_a_regression_with_weights(tmp_path):
+    x, y = arrays("float64")
+    np.save(tmp_path / "table.npy", np.column_stack([x, 0.5 + y, x[:, 0] * 3 + x[:, 1]]))
+    section = {"train": None, "path": str(tmp_path / "table.npy"), "sample_weight": 11, "target_scaling": "standard"}
+    both(tmp_path, config_for(tmp_path, None, data=section, network={"layers": [{"units": 5}, {}]}))
+
+
+def idx(path, array):
+    header = bytes([0, 0, IDX_BYTES, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(header + array.tobytes())
+    return str(path)
+
+
+def test_images_in_idx_files(tmp_path):
+    x, y = arrays("uint8", width=12)
+    source = {"x": idx(tmp_path / "x", x.reshape(90, 4, 3)), "y": idx(tmp_path / "y", y)}
+    run = both(tmp_path, config_for(tmp_path, source, data={"numeric": SCALERS["divide"]}))
+    plain = save(tmp_path, x, y)
+    good("train", config_for(tmp_path, plain, data={"numeric": SCALERS["divide"]}), "--out", tmp_path / "npy")
+    assert timeless(epochs(run)) == timeless(epochs(tmp_path / "npy"))
+
+
+def test_a_mapped_file_and_the_same_numbers_as_text(tmp_path):
+    x, y = arrays("float64")
+    lines = [",".join([*map(repr, row), str(label)]) for row, label in zip(x.tolist(), y, strict=True)]
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
+    section = {"train": None, "path": str(tmp_path / "table.csv"), "header": False}
+    good("train", config_for(tmp_path, None, data=section), "--out", tmp_path / "csv")
+    mapped = config_for(tmp_path, save(tmp_path, x, y), data={"memory": "map"})
+    good("train", mapped, "--out", tmp_path / "map")
+    assert timeless(epochs(tmp_path / "csv")) == timeless(epochs(tmp_path / "map"))
+
+
+# --- the other commands -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", ["load", "map"])
+def test_a_run_goes_on_in_memory_or_mapped(tmp_path, memory):
+    config = config_for(tmp_path, save(tmp_path, *arrays()))
+    good("train", config, "--out", tmp_path / "whole")
+    out = tmp_path / "run"
+    stopped = mlp("train", config, f"data.memory={memory}", "--out", out, when=signal_at("epoch 2"))
+    assert stopped.code == 130, stopped.err
+    other = {"load": "map", "map": "load"}[memory]
+    good("train", config, f"data.memory={other}", "--out", out, "--resume")
+    assert result(out) == result(tmp_path / "whole")
+
+
+def test_eval_and_predict_repeat_what_they_say_of_data_in_memory(tmp_path):
+    x, y = arrays("float32")
+    source = save(tmp_path, x, y)
+    run = both(tmp_path, config_for(tmp_path, source))
+    for split, metrics in summary(run)["metrics"].items():
+        for threads in (1, 3):
+            done = good("eval", run, "--split", split, "--json", "--threads", threads)
+            assert done.json["metrics"] == metrics
+    for place in ("x", "y"):
+        with open(source[place], "rb") as plain, gzip.open(tmp_path / f"{place}.npy.gz", "wb") as packed:
+            packed.write(plain.read())
+    mapped, loaded = ([str(tmp_path / f"{place}.npy{end}") for place in "xy"] for end in ("", ".gz"))
+    assert good("eval", run, *mapped, "--json").json == good("eval", run, *loaded, "--json").json
+    assert good("predict", run, mapped[0], "--keep", "3").out == good("predict", run, loaded[0], "--keep", "3").out
+
+
+def test_check_and_inspect_take_mapped_data(tmp_path):
+    config = config_for(tmp_path, save(tmp_path, *arrays("uint8")), data={"memory": "map"})
+    assert "agree with central differences" in good("check", config).out
+    assert good("inspect", config, "--json").json["rows"] == {"train": 54, "validation": 18, "test": 18}
+
+
+def test_what_a_run_keeps(tmp_path):
+    """The config file says that the data were mapped; no checkpoint does."""
+    config = config_for(tmp_path, save(tmp_path, *arrays()), data={"memory": "map"})
+    good("train", config, "--out", tmp_path / "run")
+    assert "memory: map" in (tmp_path / "run" / "config.yaml").read_text()
+    assert all(b'"memory"' not in content for content in checkpoints(tmp_path / "run").values())
+
+
+# --- what cannot be mapped ----------------------------------------------------------------------------------------
+
+
+def refused(folder, source, *overrides, code=2, **sections):
+    section = {"memory": "map"} | sections.pop("data", {})
+    done = mlp("train", config_for(folder, source, data=section, **sections), *overrides, "--out", folder / "run")
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    assert not (folder / "run").exists()
+    return done.err.strip()
+
+
+def test_kinds_of_files_that_cannot_be_mapped(tmp_path):
+    x, y = arrays()
+    source = save(tmp_path, x, y)
+    packed = tmp_path / "x.npy.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "x.npy").read_bytes()))
+    message = refused(tmp_path, source | {"x": str(packed)})
+    assert "data.memory: " in message
+    assert "x.npy.gz: is compressed or a stream, which cannot be mapped; save it as a plain .npy file" in message
+    assert "set data.memory: load" in message
+    np.savez(tmp_path / "both.npz", x=x, y=y)
+    assert "is an archive of arrays" in refused(tmp_path, str(tmp_path / "both.npz"))
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n3,4\n")
+    assert "is a table of text" in refused(tmp_path, str(tmp_path / "table.csv"))
+
+
+def test_kinds_of_numbers_that_cannot_be_mapped(tmp_path):
+    x, y = arrays()
+
+    def message(x, **data):
+        return refused(tmp_path, save(tmp_path, x, y), data=data)
+
+    assert "is in Fortran's order" in message(np.asfortranarray(x))
+    assert "in another byte order" in message(x.astype(">f4"))
+    assert "holds float16 numbers" in message(x.astype("f2"))
+    assert "has columns left out between those to learn from" in message(x, exclude=[4])
+    assert "column '2' is categorical" in message(np.rint(x / 40), columns={"2": "categorical"})
+    assert "quantile needs the data in memory" in message(x, numeric="quantile")
+    assert "mean needs the data in memory" in message(x, missing="mean")
+
+
+def test_numbers_that_are_refused_in_memory_are_refused_in_a_file(tmp_path):
+    for value, words in ((np.nan, "is missing here"), (np.inf, "expected a finite number")):
+        x, y = arrays()
+        x[17, 2] = value
+        message = refused(tmp_path, save(tmp_path, x, y), code=3)
+        assert "x.npy[17]: column '2'" in message
+        assert words in message
+    x, y = arrays("uint8")
+    scale = {"name": "divide", "by": 1e-40}
+    assert "found once scaled, " in refused(tmp_path, save(tmp_path, x, y), code=3, data={"numeric": scale})
+    assert "found once scaled, " in refused(
+        tmp_path, save(tmp_path, x, y), code=3, data={"numeric": scale, "memory": "load"}
+    )
+
+
+# --- files that change --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["shrink", "write"])
+def test_a_file_that_changes_ends_the_run_and_keeps_the_checkpoint(tmp_path, change):
+    source = save(tmp_path, *arrays())
+    content = (tmp_path / "x.npy").read_bytes()
+    sections = {"data": {"memory": "map"}, "training": {"epochs": 5, "checkpoint": {"every_epochs": 1}}}
+    config = config_for(tmp_path, source, **sections)
+
+    def spoil(text):
+        if text.startswith("epoch 2"):
+            if change == "shrink":
+                os.truncate(source["x"], 1000)
+            else:
+                (tmp_path / "x.npy").write_bytes(content)
+
+    done = mlp("train", config, "--out", tmp_path / "run", when=spoil)
+    assert done.code == 3
+    said = f"has shrunk from {len(content)} to 1000 bytes" if change == "shrink" else "was written to"
+    assert f"x.npy: {said} while it was mapped into memory; restore it" in done.err
+    assert len(epochs(tmp_path / "run")) == 2
+    (tmp_path / "x.npy").write_bytes(content)
+    good("train", config, "--out", tmp_path / "run", "--resume")
+    good("train", config, "--out", tmp_path / "whole")
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+PEAK = """
+import sys, threading, time
+from mlp_cli.cli.main import main
+seen, over = [0], threading.Event()
+def anonymous():
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+def watch():
+    while not over.is_set():
+        seen[0] = max(seen[0], anonymous())
+        over.wait(0.002)
+watcher = threading.Thread(target=watch)
+watcher.start()
+code = main(sys.argv[1:])
+over.set()
+watcher.join()
+print(code, seen[0] / 1024)
+"""
