@@ -225,9 +225,12 @@ def _area(score, positive, weight):
     negatives, positives = score[~positive], score[positive]
     if weight is None:
         negatives.sort()  # values alone: however ties are ordered, the result is the same
-        below = np.searchsorted(negatives, positives, side="left")
-        upto = np.searchsorted(negatives, positives, side="right")
-        return 0.5 * np.sum(below + upto) / (float(len(negatives)) * len(positives))
+        below_and_upto = 0
+        for start in range(0, len(positives), BLOCK_ROWS):
+            some = positives[start : start + BLOCK_ROWS]
+            for side in ("left", "right"):
+                below_and_upto += int(np.sum(np.searchsorted(negatives, some, side=side)))
+        return 0.5 * below_and_upto / (float(len(negatives)) * len(positives))
     order = np.argsort(negatives, kind="stable")
     negatives = negatives[order]
     sums = np.concatenate(([0.0], np.cumsum(weight[~positive][order])))

@@ -57,15 +57,15 @@ class Model:
             task = preprocessing.task
             coding = code(config, task)
             network = Network(config, len(preprocessing.feature_names), coding)
-            weights = meta["class_weights"]
-        except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
+            weights = None if meta["class_weights"] is None else np.array(meta["class_weights"], np.float64)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ConfigError, DataError) as error:
+            # whoever wrote it is known by the digest, but not which version of mlp that was
+            what = "; ".join(str(error).splitlines())
             raise CheckpointError(
-                f"{source}: its description does not hold together ({error}); was it written by another version of mlp?"
+                f"{source}: its description does not hold together ({what}); was it written by another version of mlp?"
             ) from None
         network.load(checkpoint.tensors, source)
-        return cls(
-            config, task, preprocessing, coding, network, None if weights is None else np.array(weights, np.float64)
-        )
+        return cls(config, task, preprocessing, coding, network, weights)
 
     @classmethod
     def open(cls, path: Path) -> "Model":

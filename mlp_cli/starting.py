@@ -18,6 +18,8 @@ from mlp_cli.vocab import NEED_TOTAL
 
 # What may differ between a run and its resumption; a schedule that needs the total follows the new one.
 MAY_CHANGE = ("epochs", "max_steps", "max_time", "checkpoint", "early_stopping.patience")
+# Weights may be given as numbers, and a sentence is not the place for a thousand of them.
+SHOWN_CHANGES = 8
 
 
 def check(model: Model, dataset: Dataset) -> None:
@@ -46,6 +48,8 @@ def _check_metric(model: Model, dataset: Dataset, metric: str, key: str) -> None
 def begin(trainer: Trainer) -> None:
     """Start at the model's initial parameters."""
     trainer.machine.prepare_training(trainer.rows, trainer.batch_size)
+    # a run may have been killed before it could save anything but these lines
+    trainer.run.history.truncate_after(0)
 
 
 def take_initial(model: Model) -> None:
@@ -78,16 +82,34 @@ def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
     changes = differences(_shaping(meta.get("config", {})), _shaping(trainer.config.resolved()))
     if changes:
         raise ConfigError(
-            f"{source}: the run was begun with another config ({'; '.join(changes)}); undo the change, "
+            f"{source}: the run was begun with another config ({_shortened(changes)}); undo the change, "
             "or start afresh in another directory or with --force"
         )
     trainer.restore(meta, checkpoint.tensors, source)
     _warn_of_new_total(trainer, meta["config"])
-    trainer.snapshot = (meta, checkpoint.tensors)
-    trainer.saved_position = (trainer.progress.step, trainer.progress.epoch)
+    if trainer.snapshots:
+        trainer.snapshots.resume((meta, checkpoint.tensors))
+    if checkpoint.path == trainer.run.best_path:
+        _warn_of_best(trainer)
+    else:
+        trainer.saved_position = (trainer.progress.step, trainer.progress.epoch)
+        # the run may have been killed between its last save and this
+        trainer.attempt(trainer.run.prune, trainer.config.training.checkpoint.keep)
     kept = trainer.run.history.truncate_after(trainer.progress.epoch)
     if kept < trainer.progress.epoch:
         trainer.listener.warn(f"{trainer.run.metrics_path}: {trainer.progress.epoch - kept} lines are missing")
+
+
+def _warn_of_best(trainer: Trainer) -> None:
+    """The best checkpoint, where it is all that is left, need not be a state that the run was in: it joins the best
+    epoch's parameters to the last position, and an epoch that a limit cut short has ended there."""
+    progress = trainer.progress
+    is_best_epoch = trainer.best is None or (progress.best_epoch, 0) == (progress.epoch, progress.epoch_step)
+    if not is_best_epoch or progress.step != progress.epoch * trainer.steps_per_epoch + progress.epoch_step:
+        trainer.listener.warn(
+            f"only the best checkpoint is left to go on from, at step {progress.step}: "
+            "the result will not be that of an undisturbed run"
+        )
 
 
 def _warn_of_new_total(trainer: Trainer, before: dict) -> None:
@@ -117,9 +139,18 @@ def _shaping(config: dict) -> dict:
             flat[key] = value
 
     walk(config, "")
-    allowed = tuple(f"training.{name}" for name in MAY_CHANGE)
     places = ("data.path", "data.train", "data.validation", "data.test", "data.memory")
-    return {key: value for key, value in flat.items() if not key.startswith((*allowed, *places))}
+    allowed = (*(f"training.{name}" for name in MAY_CHANGE), *places)
+    return {
+        key: value
+        for key, value in flat.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in allowed)
+    }
+
+
+def _shortened(changes: list[str]) -> str:
+    more = len(changes) - SHOWN_CHANGES
+    return "; ".join(changes[:SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def differences(before: dict, after: dict) -> list[str]:

@@ -13,12 +13,14 @@ import numpy as np
 
 from mlp_cli import metrics, optimizers, schedules
 from mlp_cli.data import Dataset
-from mlp_cli.errors import CheckpointError, Diverged
+from mlp_cli.errors import CheckpointError, Diverged, SystemFault
 from mlp_cli.evaluation import evaluate, training_metrics
 from mlp_cli.interrupts import Interrupts
 from mlp_cli.kernels import layout
 from mlp_cli.model import Model
 from mlp_cli.network.machine import Machine
+from mlp_cli.network.network import find
+from mlp_cli.rollbacks import Snapshots
 from mlp_cli.runs.directory import RunDirectory
 from mlp_cli.schedules import Plateau
 
@@ -113,7 +115,11 @@ class Trainer:
         self.saved_position: tuple[int, int] | None = None
         self.saved_best: int | None = None
         self.out_of_time = False
-        self.snapshot: tuple[dict, dict] | None = None
+        self.log_is_behind = False
+        self.is_over = False  # trained and saved: nothing is left that an interruption would have to save
+        self.snapshots = None
+        if self.config.training.on_divergence == "rollback":
+            self.snapshots = Snapshots(self.run, self.config.training.checkpoint.keep, self.listener.warn)
         self.clock = EpochClock()
         self.plateau = None
         schedule = self.config.learning_rate
@@ -246,7 +252,7 @@ class Trainer:
         progress.epoch_step = 0
         self.machine.totals[:] = 0.0
         self.judge(record.get("validation", record["train"]))
-        self.run.history.append(record)
+        self.log(record)
         self.listener.epoch(record)
 
     def judge(self, found: dict[str, float]) -> None:
@@ -284,66 +290,95 @@ class Trainer:
         return meta, tensors
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless that is done."""
-        meta, tensors = self.state()
-        if self.config.training.on_divergence == "rollback":
-            self.snapshot = (meta, tensors)
-        self.saved_at = time.monotonic()
+        """Write a checkpoint of this step, unless that is done. SystemFault where it cannot be written; all older
+        ones are then as they were.
+
+        What belongs to it may fail: the diary before it, the best epoch so far after it, and what is to be deleted. All
+        of that can be done later.
+        """
         # the end of an epoch changes the state without a step: its measurements are in it
         position = (self.progress.step, self.progress.epoch)
-        if self.saved_position == position:
-            return
-        path = self.run.save(self.progress.step, tensors, meta)
-        self.saved_position = position
-        self.listener.saved(str(path))
-        self.run.prune(self.config.training.checkpoint.keep)
-        if self.best is not None and self.saved_best != self.progress.best_epoch:
-            # whoever looks at a run that is not over finds its best epoch so far
-            self.save_result()
+        if self.saved_position != position:
+            meta, tensors = self.state()
+            if self.snapshots:
+                self.snapshots.take((meta, tensors))
+            if self.saved_position is not None:
+                # a run that was over, or interrupted, goes on: its last state then is not its last any more
+                self.attempt(self.run.outdate, self.best is None)
+            # a checkpoint should not survive a power cut that the lines of its epochs do not
+            self.attempt(self.run.history.sync)
+            path = self.run.save(self.progress.step, tensors, meta)
+            if self.snapshots:
+                self.snapshots.written()
+            self.saved_position = position
+            self.listener.saved(str(path))
+            self.attempt(self.run.prune, self.config.training.checkpoint.keep)
+            if self.best is not None and self.saved_best != self.progress.best_epoch:
+                # whoever looks at a run that is not over finds its best epoch so far
+                self.attempt(self.save_result)
+        self.saved_at = time.monotonic()
 
     def save_result(self) -> None:
-        """Write the best checkpoint: the best epoch's parameters, or the last ones."""
+        """Write the best checkpoint: the best epoch's parameters, or the last ones. SystemFault as for `save`."""
         meta, tensors = self.state()
         if self.best is not None:
             tensors = {name: value for name, value in tensors.items() if not name.startswith(BEST)} | self.best
         self.run.save_best(tensors, meta)
         self.saved_best = self.progress.best_epoch
 
+    def attempt(self, write: Callable, *arguments) -> None:
+        """Write something whose failure must not end a healthy run: it is told, and the next save tries again."""
+        try:
+            write(*arguments)
+        except (SystemFault, MemoryError) as fault:
+            # a save that failed has its next turn when another would have
+            self.saved_at = time.monotonic()
+            what = str(fault) or "out of memory"
+            self.listener.warn(f"{what}. Training goes on, and the next checkpoint tries again")
+
+    def log(self, record: dict) -> None:
+        """Add the line of an epoch to the diary. A line that cannot be written now is written as soon as one can."""
+        try:
+            self.run.history.append(record)
+            self.log_is_behind = False
+        except SystemFault as fault:
+            if not self.log_is_behind:
+                self.listener.warn(f"{fault}. Training goes on, and its lines are kept until they can be written")
+            self.log_is_behind = True
+
     def restore(self, meta: dict, tensors: dict[str, np.ndarray], source: str) -> None:
         """Go on from a checkpoint's state."""
         network = self.model.network
         network.load(tensors, source)
         network.load_optimizer(tensors, source)
-        try:
-            self.progress = Progress(**meta["position"])
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{source}: its position does not hold together ({error})") from None
+        self.progress = _progress(meta, source)
         if self.plateau:
             self.plateau.restore(self.progress.plateau)
         self.best = None
         if self.keeps_best and self.progress.best_epoch is not None:
             prefix = BEST if any(name.startswith(BEST) for name in tensors) else ""
-            self.best = {name: tensors[f"{prefix}{name}"] for name in network.tensors()}
+            self.best = {
+                name: find(tensors, f"{prefix}{name}", value.shape, source) for name, value in network.tensors().items()
+            }
         self.machine.prepare_training(self.rows, self.batch_size)
-        self.machine.totals[:] = tensors[TOTALS]
+        self.machine.totals[:] = find(tensors, TOTALS, self.machine.totals.shape, source)
 
     def roll_back(self, trouble: str) -> None:
         """Go back to the last checkpoint and halve the rate, if the config says so. Diverged if it does not, or if
         that was done too often."""
-        if self.config.training.on_divergence != "rollback" or self.progress.rollbacks >= MAX_ROLLBACKS:
+        if self.snapshots is None or self.snapshots.last is None or self.progress.rollbacks >= MAX_ROLLBACKS:
             raise self.divergence(trouble)
         rate = self.progress.last_rate
         rollbacks, scale = self.progress.rollbacks + 1, self.progress.rate_scale / 2
-        if self.snapshot[0]["position"]["step"] == self.progress.step and len(self.run.step_checkpoints()) > 1:
+        step, (meta, _) = self.progress.step, self.snapshots.last
+        if meta["position"]["step"] == step and self.snapshots.step_back():
             # not one step leads on from the last checkpoint, so the rate is not to blame: to the one before
-            self.run.forget(self.progress.step)
-            found = self.run.newest_valid(self.listener.warn)
-            self.snapshot = (found.meta, found.tensors)
-        meta, tensors = self.snapshot
-        self.restore(meta, tensors, "the last checkpoint")
-        self.saved_position, self.saved_best = (self.progress.step, self.progress.epoch), None
+            self.attempt(self.run.forget, step)
+        self.restore(*self.snapshots.last, "the last checkpoint")
+        self.saved_position = (self.progress.step, self.progress.epoch) if self.snapshots.is_written else None
+        self.saved_best = None
         self.progress.rollbacks, self.progress.rate_scale = rollbacks, scale
-        self.run.history.truncate_after(self.progress.epoch)
+        self.attempt(self.run.history.truncate_after, self.progress.epoch)
         self.listener.warn(
             f"{trouble}, at learning rate {rate:g}; going back to step {self.progress.step} "
             f"with the learning rate times {scale:g}"
@@ -357,11 +392,19 @@ class Trainer:
                 f"Diverged: {where}, after {MAX_ROLLBACKS} rollbacks that each halved the rate. "
                 "Look for outliers in the data, or choose another loss or activation"
             )
-        kept = f"; the last good checkpoint stays in {self.run.path}" if self.saved_position else ""
+        kept = f"; the last good checkpoint stays in {self.run.path}" if self.run.step_checkpoints() else ""
         return Diverged(
             f"Diverged: {where}{kept}. Try a lower learning_rate.initial, optimizer.clip_norm: 1.0, "
             "or look for outliers in the data"
         )
+
+
+def _progress(meta: dict, source: str) -> Progress:
+    """The position of a checkpoint. CheckpointError where it is not one."""
+    position = meta.get("position")
+    if not isinstance(position, dict) or position.keys() != asdict(Progress()).keys():
+        raise CheckpointError(f"{source}: its position does not hold together; was another version of mlp its author?")
+    return Progress(**position)
 
 
 def batch_size(config, rows: int) -> int:

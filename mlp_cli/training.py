@@ -2,11 +2,15 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from shlex import quote
 
+from mlp_cli.errors import SystemFault
 from mlp_cli.evaluation import Evaluation, evaluate
 from mlp_cli.network.machine import Halted
+from mlp_cli.runs.directory import RunDirectory
 from mlp_cli.trainer import EpochClock, NotFinite, Progress, Signalled, Trainer
 
 
@@ -24,12 +28,13 @@ class Result:
 def fit(trainer: Trainer) -> Result:
     """Train until a limit is reached.
 
-    Raises Interrupted or Stopped after a signal, with everything saved, and Diverged when the loss is not finite.
+    Raises Interrupted or Stopped after a signal, with everything saved, Diverged when the loss is not finite, and
+    SystemFault when the last checkpoint cannot be written: until then a run does not end because a disk is full.
     """
     trainer.interrupts.stop = trainer.machine.stop
     try:
         if trainer.saved_position is None:
-            trainer.save()
+            trainer.attempt(trainer.save)
         while (reason := trainer.limit()) is None:
             try:
                 fit_epoch(trainer)
@@ -39,15 +44,30 @@ def fit(trainer: Trainer) -> Result:
     except NotFinite as trouble:
         raise trainer.divergence(str(trouble)) from None
     except (Halted, Signalled):
-        trainer.save()
-        trainer.save_result()
+        if not trainer.is_over:
+            trainer.save()
+            trainer.attempt(trainer.save_result)
         raise trainer.interrupts.error(
             f"saved at step {trainer.progress.step}, in epoch {trainer.progress.epoch + 1}; "
-            f"go on with: mlp train {quote(str(trainer.run.config_path))} --out {quote(str(trainer.run.path))} --resume"
+            f"go on with: {resumption(trainer.run)}"
         ) from None
     finally:
         trainer.interrupts.stop = None
         trainer.interrupts.so_far = "the run is trained and saved; with --resume it is summed up again"
+
+
+@contextmanager
+def resumable(run: RunDirectory) -> Iterator[None]:
+    """A system fault in this block says how the run goes on once the cause is removed."""
+    try:
+        yield
+    except SystemFault as fault:
+        raise SystemFault(f"{fault}, then go on with: {resumption(run)}") from fault
+
+
+def resumption(run: RunDirectory) -> str:
+    """The command that goes on with a run."""
+    return f"mlp train {quote(str(run.config_path))} --out {quote(str(run.path))} --resume"
 
 
 def fit_epoch(trainer: Trainer) -> None:
@@ -63,14 +83,14 @@ def fit_epoch(trainer: Trainer) -> None:
         trainer.heed_signals()
         trainer.run_steps(order, count)
         if trainer.save_is_due(checkpoint.every_steps, progress.step):
-            trainer.save()
+            trainer.attempt(trainer.save)
     trainer.heed_signals()
 
     # measure, judge, log, save
     if progress.epoch_step == trainer.steps_per_epoch:
         trainer.end_epoch()
         if trainer.save_is_due(checkpoint.every_epochs, progress.epoch):
-            trainer.save()
+            trainer.attempt(trainer.save)
 
 
 def finish(trainer: Trainer, reason: str) -> Result:
@@ -80,6 +100,8 @@ def finish(trainer: Trainer, reason: str) -> Result:
         # an epoch that a limit cut short has a line too; the checkpoint stays in its middle, where a longer run goes on
         trainer.end_epoch()
     trainer.save_result()
+    trainer.run.history.sync()
+    trainer.is_over = True
     if trainer.best is not None:
         trainer.model.network.load(trainer.best, "the best epoch")
     parts = {"train": trainer.dataset.train, "validation": trainer.dataset.validation, "test": trainer.dataset.test}
@@ -89,10 +111,8 @@ def finish(trainer: Trainer, reason: str) -> Result:
     for name, found in evaluations.items():
         if not math.isfinite(found.metrics["loss"]):
             raise NotFinite(f"the loss of the result on the {name} rows is not finite")
-    trainer.run.history.sync()
-    newest = trainer.run.step_checkpoints()[-1][1]
     paths = {
-        "last": str(newest.relative_to(trainer.run.path)),
+        "last": str(trainer.run.checkpoint_path(trainer.progress.step).relative_to(trainer.run.path)),
         "best": str(trainer.run.best_path.relative_to(trainer.run.path)),
     }
     return Result(evaluations, trainer.progress, paths, reason, time.monotonic() - trainer.began)

@@ -1,4 +1,4 @@
-"""What every test may use: `train`, which runs the command in this process, and the switch --run-slow."""
+"""What every test may use: `train`, which runs the command in this process, and the switches --run-slow and --soak."""
 
 import json
 import sys
@@ -64,9 +64,18 @@ def train(tmp_path):
     return run
 
 
+@pytest.fixture(scope="session")
+def soak(request) -> int:
+    """How many processes --soak asks to kill; 0 without it."""
+    return request.config.getoption("--soak")
+
+
 def pytest_addoption(parser):
-    """--run-slow: also the tests that need minutes."""
+    """--run-slow: also the tests that need minutes. --soak N: for hours."""
     parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption(
+        "--soak", type=int, default=0, metavar="N", help="kill N processes, and inject faults in all combinations"
+    )
 
 
 def pytest_collection_modifyitems(config, items):

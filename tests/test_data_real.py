@@ -73,5 +73,5 @@ def test_mnist():
     assert dataset.train.x.shape == (60000, 784)
     assert dataset.test.x.shape == (10000, 784)
     assert dataset.train.target[:5].tolist() == [5, 0, 4, 1, 9]
-    assert dataset.train.x.max() == 1
+    assert np.asarray(dataset.train.x).max() == 1
     assert dataset.task.classes == tuple("0123456789")

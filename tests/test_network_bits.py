@@ -16,6 +16,7 @@ from engine import DTYPES, Pair, configure, entry, examples, uses_512_bits
 
 from mlp_cli.kernels import build, tile
 from mlp_cli.kernels.lanes import pointer_to
+from mlp_cli.network.machine import Rows
 
 BLOCKS = [
     {"units": 19, "activation": "gelu", "dropout": 0.2},
@@ -186,9 +187,7 @@ def test_a_row_has_the_same_output_in_any_company(dtype):
     with pair_of("plain", dtype) as pair:
         whole, rows = pair.outputs(), pair.rows
         for chosen in (slice(0, 1), slice(5, 8), slice(37, 100)):
-            rows_alone = examples(100, 11, 5, "cross_entropy").rows(dtype)
-            rows_alone.x = np.ascontiguousarray(rows.x[chosen], dtype)
-            rows_alone.classes, rows_alone.loss_weights = rows.classes[chosen].copy(), None
+            rows_alone = Rows(np.ascontiguousarray(rows.x[chosen], dtype), rows.classes[chosen].copy())
             outputs, _ = pair.machine.evaluate(rows_alone)
             np.testing.assert_array_equal(outputs, whole[chosen])
 

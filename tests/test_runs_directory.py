@@ -1,11 +1,13 @@
 """Run directories: numbered, resumed, replaced, pruned, and never at the cost of somebody else's files."""
 
+import errno
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import Failer
 
 from mlp_cli.errors import CheckpointError, ConfigError, RunInUse, SystemFault
 from mlp_cli.runs import checkpoint, files
@@ -301,14 +303,68 @@ def test_a_failed_save_leaves_the_old_checkpoints(monkeypatch):
         assert os.listdir(run.checkpoints_path) == ["step-0000000010.safetensors"]
 
 
-def test_the_history_is_durable_before_its_checkpoint(monkeypatch):
-    order = []
+def test_what_a_failed_save_leaves_is_deleted_with_the_next(monkeypatch):
     with RunDirectory.create("digits") as run:
-        run.history.append({"epoch": 1})
-        monkeypatch.setattr(files, "sync", lambda path: order.append(path.name))
-        monkeypatch.setattr(files, "write_atomically", lambda path, *parts: order.append(path.name))
-        run.save(10, {}, {})
-    assert order == ["metrics.jsonl", "step-0000000010.safetensors"]
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_call", Failer(2, errno.EIO, 99))
+            with pytest.raises(SystemFault):
+                run.save(10, {}, {"step": 10})
+        assert os.listdir(run.checkpoints_path) == ["step-0000000010.safetensors.tmp"]
+        run.save(20, {}, {"step": 20})
+        run.prune(1)
+        assert os.listdir(run.checkpoints_path) == ["step-0000000020.safetensors"]
+
+
+def test_a_refused_checkpoint_is_not_counted_and_goes_with_the_old_ones():
+    trained("out", steps=(10, 20, 30))
+    with RunDirectory.create("digits", "out", resume=True) as run:
+        damage(run.checkpoint_path(30))
+        assert run.newest_valid().meta == {"step": 20}
+        run.save(25, {}, {"step": 25})
+        run.prune(2)
+        assert [step for step, _ in run.step_checkpoints()] == [20, 25, 30]
+        run.save(40, {}, {"step": 40})
+        run.prune(2)
+        assert [step for step, _ in run.step_checkpoints()] == [25, 40]
+
+
+def test_a_refused_checkpoint_that_is_written_anew_counts():
+    trained("out", steps=(10, 20, 30))
+    with RunDirectory.create("digits", "out", resume=True) as run:
+        damage(run.checkpoint_path(30))
+        run.newest_valid()
+        run.save(30, {}, {"step": 30})
+        run.prune(2)
+        assert [step for step, _ in run.step_checkpoints()] == [20, 30]
+
+
+def test_the_checkpoint_of_a_step():
+    run = trained()
+    assert run.valid_at(20).meta == {"step": 20}
+    assert run.valid_at(25) is None
+    damage(run.checkpoint_path(20))
+    warnings = []
+    assert run.valid_at(20, warnings.append) is None
+    assert str(run.checkpoint_path(20)) in warnings[0]
+
+
+def test_a_run_that_goes_on_has_no_result():
+    run = trained(best=True)
+    run.outdate(best=False)
+    assert not run.summary_path.exists()
+    assert run.best_path.exists()
+    run.outdate(best=True)
+    run.outdate(best=True)
+    assert not run.best_path.exists()
+    assert len(run.step_checkpoints()) == 3
+
+
+@pytest.mark.parametrize("content", [b"", bytes(128)])
+def test_a_directory_in_which_only_a_lock_without_a_name_was_made_is_free(content):
+    Path("out").mkdir()
+    Path("out/lock").write_bytes(content)
+    assert begin("out").path == Path("out")
+    assert RunDirectory.is_run(Path("out"))
 
 
 def test_find_model():

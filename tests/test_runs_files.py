@@ -42,7 +42,7 @@ def test_write_atomically_writes_all_parts(tmp_path):
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
-@pytest.mark.parametrize("n", range(1, 7))
+@pytest.mark.parametrize("n", range(1, 9))
 def test_a_failing_write_keeps_a_whole_file_and_leaves_no_litter(tmp_path, monkeypatch, n):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
@@ -50,21 +50,21 @@ def test_a_failing_write_keeps_a_whole_file_and_leaves_no_litter(tmp_path, monke
     with pytest.raises(SystemFault) as caught:
         files.write_atomically(path, b"new" * 1000)
     assert fault.calls >= n
-    # The last call syncs the folder, after the rename.
-    assert path.read_bytes() == (b"new" * 1000 if n == 6 else b"old")
+    # The last three calls open, sync and close the folder, after the rename.
+    assert path.read_bytes() == (b"new" * 1000 if n > 5 else b"old")
     assert os.listdir(tmp_path) == ["a.bin"]
     assert str(caught.value) == (
-        f"{path}: cannot write it (3.0 kB needed): no space left on device; free some space there and run again"
+        f"{path}: cannot write it (3.0 kB needed): no space left on device; free some space there"
     )
 
 
 def test_the_write_takes_exactly_the_calls_walked_above(tmp_path, monkeypatch):
     fault = Fault(monkeypatch, 0, full_disk())
     files.write_atomically(tmp_path / "a.bin", b"new")
-    assert fault.calls == 6
+    assert fault.calls == 8
 
 
-@pytest.mark.parametrize("n", range(1, 7))
+@pytest.mark.parametrize("n", range(1, 9))
 def test_a_killed_write_is_made_good_by_the_next(tmp_path, monkeypatch, n):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
@@ -78,32 +78,78 @@ def test_a_killed_write_is_made_good_by_the_next(tmp_path, monkeypatch, n):
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_a_line_is_added_whole_or_not_at_all(tmp_path, monkeypatch, n):
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_an_end_is_written_whole_or_not_at_all(tmp_path, monkeypatch, n):
     path = tmp_path / "a.jsonl"
-    files.append_line(path, "first")
+    files.write_end(path, 0, b"first\n")
     with monkeypatch.context() as patch:
         Fault(patch, n, full_disk())
-        with pytest.raises(SystemFault, match="no space left"):
-            files.append_line(path, "second")
-    files.append_line(path, "third")
+        with pytest.raises(SystemFault, match=r"cannot add to it \(7 bytes needed\): no space left"):
+            files.write_end(path, 6, b"second\n")
+    files.write_end(path, 6, b"third\n")
     assert path.read_text() == "first\nthird\n"
 
 
-def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
+def test_what_follows_the_place_of_an_end_is_cut_off(tmp_path):
     path = tmp_path / "a.jsonl"
-    files.append_line(path, "first")
+    path.write_bytes(b"first\nsecond\nthi")
+    files.write_end(path, 6, b"2nd\n")
+    assert path.read_bytes() == b"first\n2nd\n"
+    # somebody else made the file shorter: no hole is left
+    path.write_bytes(b"fi")
+    files.write_end(path, 6, b"2nd\n")
+    assert path.read_bytes() == b"fi2nd\n"
+
+
+def test_half_an_end_is_taken_back(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    files.write_end(path, 0, b"first\n")
+    writes = []
 
     def half_written(operation, *arguments):
-        if operation.__name__ == "write":
-            return operation(arguments[0][:3])
+        if operation is os.write:
+            writes.append(bytes(arguments[1]))
+            # what the system calls a short write, and then what it says when asked for the rest
+            return operation(arguments[0], arguments[1][:3]) if len(writes) == 1 else 0
         return operation(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "_call", half_written)
         with pytest.raises(SystemFault, match="no space left"):
-            files.append_line(path, "second")
+            files.write_end(path, 6, b"second\n")
+    assert writes == [b"second\n", b"ond\n"]
     assert path.read_text() == "first\n"
+
+
+def test_short_writes_are_completed(tmp_path, monkeypatch):
+    def a_byte_at_a_time(operation, *arguments):
+        if operation is os.write:
+            return operation(arguments[0], arguments[1][:1])
+        return operation(*arguments)
+
+    monkeypatch.setattr(files, "_call", a_byte_at_a_time)
+    files.write_atomically(tmp_path / "a", b"one", b"", memoryview(b"two"))
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
+
+
+def test_an_open_file_is_overwritten_without_an_instant_of_emptiness(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    seen = []
+
+    def call(operation, *arguments):
+        seen.append(path.read_bytes())
+        return operation(*arguments)
+
+    for old, new in ((b"old old\n", b"new\n"), (b"old\n", b"new new\n"), (b"", b"new\n")):
+        path.write_bytes(old)
+        descriptor = files.open_for_update(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "_call", call)
+            files.overwrite(descriptor, path, new)
+        os.close(descriptor)
+        assert path.read_bytes() == new
+        assert all(content[:4] in (old[:4], new[:4]) for content in seen)
+        seen.clear()
 
 
 def test_truncate_remove_and_sync(tmp_path):
@@ -121,12 +167,32 @@ def test_truncate_remove_and_sync(tmp_path):
         files.truncate(path, 0)
 
 
+def test_truncate_never_makes_a_file_longer(tmp_path):
+    (tmp_path / "a").write_bytes(b"0123")
+    files.truncate(tmp_path / "a", 100)
+    assert (tmp_path / "a").read_bytes() == b"0123"
+
+
 def test_make_directory_tells_one_caller_true(tmp_path):
     path = tmp_path / "a" / "b" / "c"
     with pytest.raises(SystemFault, match="create the folder that should hold it first"):
         files.make_directory(path)
     assert files.make_directory(path, parents=True)
     assert not files.make_directory(path, parents=True)
+
+
+def test_a_folder_is_durable_even_where_another_process_made_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "_sync_folder", synced.append)
+    (tmp_path / "a").mkdir()
+    assert not files.make_directory(tmp_path / "a")
+    assert files.make_directory(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+
+
+def test_what_is_in_the_way_of_a_folder(tmp_path):
+    path = tmp_path / "a" / "b" / "c"
+    files.make_directory(path, parents=True)
     (tmp_path / "file").touch()
     with pytest.raises(SystemFault, match="a file stands where a folder is expected"):
         files.make_directory(tmp_path / "file" / "x" / "y", parents=True)

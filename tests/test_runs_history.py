@@ -1,11 +1,16 @@
 """The history: one line an epoch, cut back on resume, torn lines forgotten."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
+from faults import Failer
 
-from mlp_cli.errors import CheckpointError
+from mlp_cli.errors import CheckpointError, SystemFault
+from mlp_cli.runs import files
+from mlp_cli.runs import history as module
 from mlp_cli.runs.history import History
 
 
@@ -88,3 +93,98 @@ def test_a_damaged_line_in_the_middle_is_named(history):
     history.path.mkdir()
     with pytest.raises(CheckpointError, match="cannot read it: is a directory"):
         history.read()
+
+
+def failing(monkeypatch, n, length=1):
+    """The n-th call from now on fails, and those after it up to `length`."""
+    monkeypatch.setattr(files, "_call", Failer(n, errno.ENOSPC, length))
+
+
+def test_a_line_that_cannot_be_written_is_written_with_the_next(history, monkeypatch):
+    with monkeypatch.context() as patch:
+        failing(patch, 1, 99)
+        for epoch in (4, 5):
+            with pytest.raises(SystemFault, match=r"metrics.jsonl: cannot add to it \(\d+ bytes needed\): no space"):
+                history.append(record(epoch))
+    assert history.read() == [record(1), record(2), record(3)]
+    history.append(record(6))
+    assert history.read() == [record(epoch) for epoch in range(1, 7)]
+
+
+def test_a_line_that_cannot_be_written_is_written_by_sync(history, monkeypatch):
+    with monkeypatch.context() as patch:
+        failing(patch, 2)
+        with pytest.raises(SystemFault, match="no space left"):
+            history.append(record(4))
+    history.sync()
+    assert history.read() == [record(epoch) for epoch in range(1, 5)]
+
+
+def test_after_a_failed_sync_all_since_the_last_one_is_written_again(history, monkeypatch):
+    """The system may drop what it failed to write, call it clean, and sync the gap without complaint."""
+    safe = history.path.read_bytes()
+    history.append(record(4))
+    written = []
+
+    def call(operation, *arguments):
+        if operation is os.fsync and not written:
+            history.path.write_bytes(safe)
+            written.append(b"")
+            raise OSError(errno.EIO, "Input/output error")
+        if operation is os.write:
+            written.append(bytes(arguments[1]))
+        return operation(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_call", call)
+        with pytest.raises(SystemFault, match="cannot sync it: input/output error"):
+            history.sync()
+        assert history.read() == [record(1), record(2), record(3)]
+        history.append(record(5))
+    assert history.read() == [record(epoch) for epoch in range(1, 6)]
+    assert written == [b"", history.path.read_bytes()[len(safe) :]]
+
+
+def test_lines_that_cannot_be_cut_off_are_cut_off_by_the_next(history, monkeypatch):
+    for then in (lambda: history.append(record(2)), history.sync):
+        with monkeypatch.context() as patch:
+            failing(patch, 1, 99)
+            with pytest.raises(SystemFault, match="cannot shorten it"):
+                history.truncate_after(1)
+        assert len(history.read()) > 1
+        then()
+        assert history.read() == [record(1), record(2)][: len(history.read())]
+    assert history.read() == [record(1)]
+
+
+def test_lines_in_memory_are_cut_off_too(history, monkeypatch):
+    history.append(record(4))
+    with monkeypatch.context() as patch:
+        failing(patch, 1, 99)
+        with pytest.raises(SystemFault):
+            history.append(record(5))
+        with pytest.raises(SystemFault):
+            history.append(record(6))
+        with pytest.raises(SystemFault):
+            history.truncate_after(5)
+    assert history.truncate_after(5) == 5
+    history.append(record(6) | {"new": True})
+    history.sync()
+    assert history.read() == [*(record(epoch) for epoch in range(1, 6)), record(6) | {"new": True}]
+
+
+def test_what_is_kept_in_memory_is_bounded(history, monkeypatch):
+    synced = []
+    monkeypatch.setattr(module, "MOST_UNSYNCED", 300)
+    monkeypatch.setattr(files, "sync", synced.append)
+    for epoch in range(4, 40):
+        history.append(record(epoch))
+    assert 3 < len(synced) < 20
+    assert history.read() == [record(epoch) for epoch in range(1, 40)]
+
+
+def test_a_file_that_somebody_else_cut_or_deleted_goes_on(history):
+    history.path.unlink()
+    history.append(record(4))
+    history.append(record(5))
+    assert history.read() == [record(4), record(5)]

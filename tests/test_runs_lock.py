@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from mlp_cli.errors import RunInUse, SystemFault
-from mlp_cli.runs.lock import Lock, holder
+from mlp_cli.runs import files
+from mlp_cli.runs.lock import Lock, holder, is_blank
 
 HOLD = """
 import sys, time
@@ -67,6 +68,34 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
     assert holder(path)[0] == process.pid
     with Lock(path):
         assert holder(path)[0] == os.getpid()
+
+
+def test_the_holder_is_known_while_another_takes_over(tmp_path, monkeypatch):
+    """Whoever dies between two of these calls leaves a lock that still marks the directory as a run."""
+    path = tmp_path / "lock"
+    path.write_text('{"host": "a-host-with-a-longer-name", "pid": 4711}' + " " * 200 + "\n")
+    seen = []
+
+    def call(operation, *arguments):
+        seen.append(holder(path))
+        return operation(*arguments)
+
+    monkeypatch.setattr(files, "_call", call)
+    with Lock(path):
+        assert holder(path) == (os.getpid(), platform.node())
+    assert len(seen) == 4
+    assert set(seen) == {(4711, "a-host-with-a-longer-name"), (os.getpid(), platform.node())}
+
+
+def test_a_lock_whose_holder_got_lost(tmp_path):
+    path = tmp_path / "lock"
+    assert not is_blank(path)
+    for content, blank in ((b"", True), (bytes(128), True), (b"4711", False), (b"\0x", False)):
+        path.write_bytes(content)
+        assert is_blank(path) is blank
+    path.unlink()
+    os.mkfifo(path)
+    assert not is_blank(path)
 
 
 def test_a_file_system_without_locks_gets_a_warning(tmp_path, monkeypatch):

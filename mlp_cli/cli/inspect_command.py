@@ -68,7 +68,7 @@ def _from_model(path):
         ]
         try:
             facts["summary"] = json.loads(run.summary_path.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             facts["summary"] = None
     return Model.from_checkpoint(saved), facts
 
@@ -123,20 +123,28 @@ def _report(facts):
         f"takes {_bytes(facts['training_bytes'])} besides the data"
     )
     lines += ["", "Preprocessing:", *(f"  {line}" for line in facts["preprocessing"])]
-    summary = facts.get("summary")
-    if summary:
-        lines += ["", "Result:"]
-        for split, found in summary["metrics"].items():
-            lines.append(f"  {split}: " + ", ".join(f"{name} {metric(value)}" for name, value in found.items()))
-        versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
-        lines += ["", "Provenance:", f"  {summary['date']}, {summary['processor']}", f"  {versions}"]
-        if summary.get("git"):
-            dirty = " with uncommitted changes" if summary["git"]["dirty"] else ""
-            lines.append(f"  commit {summary['git']['commit']}{dirty}")
+    if facts.get("summary"):
+        try:
+            lines += _result(facts["summary"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            lines += ["", "Result: the summary of this run is damaged; mlp train --resume writes it anew"]
     if facts.get("checkpoints"):
         rows = [[c["path"], count(c["step"]), "valid" if c["valid"] else "damaged"] for c in facts["checkpoints"]]
         lines += ["", table(rows, header=["checkpoints", "step", ""])]
     return "\n".join(lines)
+
+
+def _result(summary):
+    """Metrics and provenance, from summary.json, which anybody may have edited."""
+    lines = ["", "Result:"]
+    for split, found in summary["metrics"].items():
+        lines.append(f"  {split}: " + ", ".join(f"{name} {metric(value)}" for name, value in found.items()))
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    lines += ["", "Provenance:", f"  {summary['date']}, {summary['processor']}", f"  {versions}"]
+    if summary.get("git"):
+        dirty = " with uncommitted changes" if summary["git"]["dirty"] else ""
+        lines.append(f"  commit {summary['git']['commit']}{dirty}")
+    return lines
 
 
 def _bytes(n):

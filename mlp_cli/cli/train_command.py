@@ -56,7 +56,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
     from mlp_cli.starting import begin, check, take_initial
     from mlp_cli.starting import resume as resume_run
     from mlp_cli.trainer import Listener, Trainer
-    from mlp_cli.training import fit
+    from mlp_cli.training import fit, resumable
 
     dataset = load_data(config)
     model = Model.new(config, dataset)
@@ -74,24 +74,25 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
         trainer = Trainer(model, dataset, machine, run, listener, interrupts)
         if trainer.total_steps is not None:
             progress.epochs = trainer.total_steps / trainer.steps_per_epoch
-        checkpoint = run.newest_valid(console.warn) if resume else None
-        if checkpoint is None:
+        if checkpoint := run.newest_valid(console.warn) if resume else None:
+            resume_run(trainer, checkpoint)
+            console.say(f"Resuming at step {trainer.progress.step} from {checkpoint.path}")
+            del checkpoint  # as large as the network and its moments
+        else:
             if resume:
                 take_initial(model)
             begin(trainer)
-        else:
-            resume_run(trainer, checkpoint)
-            console.say(f"Resuming at step {trainer.progress.step} from {checkpoint.path}")
         run.save_config(config_package.dump(config))
         console.say(f"{_plural(trainer.machine.training_threads, 'thread')}, {trainer.batch_size} rows a step")
         console.emit(_start_event(config, dataset, model, run, trainer))
-        try:
-            result = fit(trainer)
-        finally:
-            progress.close()
-            machine.close()
-        summary = _summary(dataset, model, trainer, result)
-        run.write_summary(summary)
+        with resumable(run):
+            try:
+                result = fit(trainer)
+            finally:
+                progress.close()
+                machine.close()
+            summary = _summary(dataset, model, trainer, result)
+            run.write_summary(summary)
         _conclude(console, model, run, result)
         console.emit({"event": "end", "run": str(run.path), **summary})
 

@@ -25,8 +25,8 @@ PARTS = ("train", "validation", "test")
 class Split:
     """Rows to train on or to judge by.
 
-    x (n, d), C-contiguous, or StoredRows that become it; target int32 (n,) class numbers, or float64 (n, k) in the user's units; weight float64 (n,)
-    or None; rows int64 (n,), where they stand in their file, from 0.
+    x (n, d), C-contiguous, or StoredRows that become it; target int32 (n,) class numbers, or float64 (n, k) in the
+    user's units; weight float64 (n,) or None; rows int64 (n,), where they stand in their file, from 0.
     """
 
     x: np.ndarray | StoredRows

@@ -1,4 +1,4 @@
-"""Numbers that stay in their file: read some rows at a time, or mapped into memory where kernels find them by themselves.
+"""Numbers that stay in their file: read some rows at a time, or mapped into memory where kernels find them.
 
 Reading by rows holds a few megabytes however long the file is, and a file that shrinks meanwhile is a short read, never
 a crash. Only a map that kernels walk over can be hurt by that: `check` is to be called before they do.
@@ -91,7 +91,7 @@ class ArrayFile:
             self._map.madvise(mmap.MADV_RANDOM if random else mmap.MADV_NORMAL)
 
     def check(self):
-        """DataError where the file is no longer the one that was opened: touching what it lost would kill the process."""
+        """DataError where the file is no longer the one that was opened: touching what it lost kills the process."""
         found = os.fstat(self._file.fileno())
         size, modified = self._seen
         if found.st_size < size:

@@ -25,9 +25,9 @@ DESCRIBED_COLUMNS = 40
 class Batch:
     """Rows of another file, ready for the network.
 
-    x (m, d) as in Split; target (m,) int32 classes or (m, k) float64 numbers, or None; weight (m,) or None; kept: raw cells of the
-    columns to keep, for all rows; dropped (rows,) bool: rows of the file that `missing: drop` leaves out of x; rows:
-    how many the file has; notes: what is worth telling.
+    x (m, d) as in Split; target (m,) int32 classes or (m, k) float64 numbers, or None; weight (m,) or None; kept: raw
+    cells of the columns to keep, for all rows; dropped (rows,) bool: rows of the file that `missing: drop` leaves out
+    of x; rows: how many the file has; notes: what is worth telling.
     """
 
     x: np.ndarray | StoredRows
@@ -170,7 +170,8 @@ class Preprocessing:
         if not isinstance(table, ArrayTable):
             return "is a table of text, which cannot be mapped; save it as .npy"
         if self.categories:
-            return f"column {quoted(next(iter(self.categories)))} is categorical, which a mapped file cannot be; exclude it"
+            name = quoted(next(iter(self.categories)))
+            return f"column {name} is categorical, which a mapped file cannot be; exclude it"
         if table.x.dtype.name not in ELEMENTS:
             return f"holds {table.x.dtype} numbers, which cannot be mapped; save it as float32"
         if self.scale.name == "quantile":

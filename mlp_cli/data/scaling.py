@@ -66,7 +66,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Columns:
-    """Some columns of n numbers, float64 without NaN, of which `read(a, b)` gives rows a … b - 1 as an array (k, b - a).
+    """Some columns of n numbers, float64 without NaN; `read(a, b)` gives rows a … b - 1 of them as an array (k, b - a).
 
     `step` is how many rows to read at a time, 128 or more. robust and quantile need all rows at once, and reorder them.
     """
@@ -192,7 +192,7 @@ def _usable(scale):
 
 
 def in_order(block):
-    """Each row of block (k, n) sorted; -0.0 becomes 0.0, so that equal numbers have equal bits, however they are sorted."""
+    """Each row of block (k, n) sorted; -0.0 becomes 0.0: equal numbers have equal bits, however they are sorted."""
     return np.sort(block + 0.0, axis=1)
 
 

@@ -45,7 +45,7 @@ def _load(e, place):
 
 
 def _load_first(e, place, n):
-    """The first n elements, and zeros; nothing beyond them is touched, nor is a line of the cache that they do not need.
+    """The first n elements, and zeros; nothing beyond them is touched, nor a line of the cache that they do not need.
 
     A masked load reaches for all lines that its vector would cover, whatever the mask says, so this loads short pieces.
     """

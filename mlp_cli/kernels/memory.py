@@ -1,4 +1,4 @@
-"""Elements of plain arrays whose address a kernel was given: float64 sums and weights, int32 class numbers, uint32 rows."""
+"""Elements of plain arrays whose address a kernel was given: float64 sums, int32 class numbers, uint32 rows."""
 
 from llvmlite import ir
 

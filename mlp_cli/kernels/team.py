@@ -18,12 +18,8 @@ class Team:
 
     def _serve(self, number: int) -> None:
         while (task := self._work[number].get()) is not None:
-            function, arguments = task
-            error = None
-            try:
-                function(*arguments, number)
-            except BaseException as raised:  # handed to the main thread, whatever it is
-                error = raised
+            error = _attempt(*task, number)
+            task = None  # the arrays of a call may be large: they must not live until the next one
             self._returned.append(error)
             self._wake.put(None)
 
@@ -60,3 +56,11 @@ class Team:
         """Send the threads home."""
         for work in self._work:
             work.put(None)
+
+
+def _attempt(function, arguments, number: int) -> BaseException | None:
+    """Call function(*arguments, number); what it raises is handed to the main thread, whatever it is."""
+    try:
+        function(*arguments, number)
+    except BaseException as raised:
+        return raised

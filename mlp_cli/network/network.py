@@ -70,9 +70,9 @@ class Network:
     def load(self, tensors: dict[str, np.ndarray], source: str) -> None:
         """Take parameters and running statistics; CheckpointError naming `source` where one is missing or misshapen."""
         for parameter in self.program.parameters:
-            self._put(self.parameters, parameter, _find(tensors, parameter.name, parameter.shape, source))
+            self._put(self.parameters, parameter, find(tensors, parameter.name, parameter.shape, source))
         for state in self.program.states:
-            value = _find(tensors, state.name, (state.units,), source)
+            value = find(tensors, state.name, (state.units,), source)
             self.state[state.offset : state.offset + state.units] = value
 
     def load_optimizer(self, tensors: dict[str, np.ndarray], source: str) -> None:
@@ -80,7 +80,7 @@ class Network:
         self.start_optimizer()
         for name, moment in zip(MOMENTS, self.moments, strict=False):
             for parameter in self.program.parameters:
-                found = _find(tensors, f"optimizer.{name}.{parameter.name}", parameter.shape, source)
+                found = find(tensors, f"optimizer.{name}.{parameter.name}", parameter.shape, source)
                 self._put(moment, parameter, found)
 
     def index(self, parameter: Parameter, unit: int, column: int) -> int:
@@ -105,7 +105,8 @@ class Network:
         return place[: parameter.units].copy()
 
 
-def _find(tensors: dict, name: str, shape: tuple, source: str) -> np.ndarray:
+def find(tensors: dict, name: str, shape: tuple, source: str) -> np.ndarray:
+    """A tensor of a checkpoint; CheckpointError naming `source` where it is missing or of another shape."""
     if name not in tensors:
         raise CheckpointError(f"{source}: the tensor {name} is missing; the checkpoint is of another network")
     if tensors[name].shape != shape:

@@ -19,7 +19,7 @@ import numpy as np
 from mlp_cli.errors import CheckpointError, ConfigError, SystemFault
 from mlp_cli.runs import checkpoint, files
 from mlp_cli.runs.history import History
-from mlp_cli.runs.lock import Lock, holder
+from mlp_cli.runs.lock import Lock, holder, is_blank
 from mlp_cli.runs.records import to_json
 
 _STEP_NAME = re.compile(r"step-(\d{10,})\.safetensors")
@@ -48,6 +48,7 @@ class RunDirectory:
         self.history = History(self.metrics_path)
         self._lock = Lock(self.lock_path)
         self._proven: set[Path] = set()  # checkpoints that this process wrote or verified
+        self._refused: set[Path] = set()  # and those that it found to be invalid
 
     @classmethod
     def create(
@@ -111,10 +112,7 @@ class RunDirectory:
         files.write_atomically(self.summary_path, text.encode("utf-8", "backslashreplace"))
 
     def save(self, step: int, tensors: dict[str, np.ndarray], meta: dict) -> Path:
-        """Writes the checkpoint of a step, the history before it: what a checkpoint has behind it is on the disk.
-
-        Raises SystemFault; all older checkpoints are then as they were.
-        """
+        """Writes the checkpoint of a step. Raises SystemFault; all older checkpoints are then as they were."""
         return self._save(self.checkpoint_path(step), tensors, meta)
 
     def save_best(self, tensors: dict[str, np.ndarray], meta: dict) -> Path:
@@ -139,34 +137,45 @@ class RunDirectory:
         candidates = [path for _, path in reversed(self.step_checkpoints())]
         if os.path.exists(self.best_path):
             candidates.append(self.best_path)
-        for path in candidates:
-            try:
-                found = checkpoint.read(path)
-            except CheckpointError as error:
-                warn(f"skipped a checkpoint that cannot be used: {error}")
-            else:
-                self._proven.add(path)
-                return found
-        if candidates:
+        found = self._first_valid(candidates, warn)
+        if candidates and found is None:
             raise CheckpointError(
                 f"{self.path}: none of its {len(candidates)} checkpoints can be used; begin again with --force"
             )
-        return None
+        return found
+
+    def valid_at(self, step: int, warn: Callable[[str], None] = _silent) -> checkpoint.Checkpoint | None:
+        """The checkpoint of a step, None where there is none or `warn` is told that it cannot be read."""
+        path = self.checkpoint_path(step)
+        return self._first_valid([path] if path.exists() else [], warn)
 
     def forget(self, step: int) -> None:
-        """Deletes the checkpoint of a step from which the run cannot go on. Raises SystemFault."""
-        path = self.checkpoint_path(step)
-        files.remove(path)
-        self._proven.discard(path)
+        """Deletes the checkpoint of a step from which the run cannot go on, durably. Raises SystemFault."""
+        self._remove(self.checkpoint_path(step))
+        # it must not come back after a power cut when the lines of its epochs do not
+        files.sync_folder(self.checkpoints_path)
+
+    def outdate(self, best: bool) -> None:
+        """Deletes the summary of a run that is not over any more and, if it is no longer the best, the best checkpoint.
+
+        Raises SystemFault.
+        """
+        for path in (self.summary_path, self.best_path) if best else (self.summary_path,):
+            if path.exists():
+                self._remove(path)
 
     def prune(self, keep: int) -> None:
         """Deletes all but the newest `keep` checkpoints (one at least), never the best and never the only valid one.
 
-        Raises SystemFault.
+        One that `newest_valid` refused does not count; it stays as long as it is newer than all others. What failed
+        saves have left is deleted too. Raises SystemFault.
         """
+        for path in self._leftovers():
+            self._remove(path)
         checkpoints = [path for _, path in self.step_checkpoints()]
-        keep = max(keep, 1)
-        old, recent = checkpoints[:-keep], checkpoints[-keep:]
+        recent = [path for path in checkpoints if path not in self._refused][-max(keep, 1) :]
+        older = checkpoints[: checkpoints.index(recent[-1])] if recent else []
+        old = [path for path in older if path not in recent]
         if not old:
             return
         spared = None
@@ -174,14 +183,30 @@ class RunDirectory:
             spared = next((path for path in reversed(old) if self._is_valid(path)), None)
         for path in old:
             if path != spared:
-                files.remove(path)
-                self._proven.discard(path)
+                self._remove(path)
 
     def _save(self, path: Path, tensors: dict[str, np.ndarray], meta: dict) -> Path:
-        self.history.sync()
         checkpoint.write(path, tensors, meta)
         self._proven.add(path)
+        self._refused.discard(path)
         return path
+
+    def _first_valid(self, paths: list[Path], warn: Callable[[str], None]) -> checkpoint.Checkpoint | None:
+        for path in paths:
+            try:
+                found = checkpoint.read(path)
+            except CheckpointError as error:
+                warn(f"skipped a checkpoint that cannot be used: {error}")
+                self._refused.add(path)
+            else:
+                self._proven.add(path)
+                return found
+        return None
+
+    def _remove(self, path: Path) -> None:
+        files.remove(path)
+        self._proven.discard(path)
+        self._refused.discard(path)
 
     def _is_valid(self, path: Path) -> bool:
         return path in self._proven or checkpoint.is_valid(path)
@@ -193,7 +218,10 @@ class RunDirectory:
         self._lock.acquire(warn)
         try:
             self._refuse_unless_free(resume or force)
-            self._delete(self._all_files() if force else self._leftovers())
+            if force:
+                self._delete_all()
+            else:
+                self._delete(self._leftovers())
             files.make_directory(self.checkpoints_path)
         except BaseException:
             self.close()
@@ -220,16 +248,22 @@ class RunDirectory:
             return False
         return names <= {"lock", "checkpoints"} and not _names(self.checkpoints_path)
 
-    def _all_files(self) -> list[Path]:
-        # The lock stays: it is held, and it marks the directory as a run should the deletion be interrupted.
-        plain = [self.summary_path, self.metrics_path, self.config_path]
-        return self._checkpoint_files() + plain + self._leftovers()
+    def _delete_all(self) -> None:
+        """Deletes the run. What is left where that is cut short is a whole run still, or an empty one: the best
+        checkpoint alone would pass for the last state, and the others need the diary.
+
+        The lock stays: it is held, and it marks the directory as a run meanwhile.
+        """
+        self._delete([self.best_path])
+        self._delete(self._checkpoint_files())
+        self._delete([self.summary_path, self.metrics_path, self.config_path, *self._leftovers()])
 
     def _leftovers(self) -> list[Path]:
-        """Temporary files that a killed process did not come to rename."""
+        """Temporary files that a killed process, or one whose disk failed, did not come to rename or delete."""
         suffix = files.TEMPORARY_SUFFIX
         plain = [path.with_name(path.name + suffix) for path in (self.config_path, self.summary_path)]
-        return plain + [path for path in self._checkpoint_files() if path.name.endswith(suffix)]
+        present = [path for path in plain if path.exists()]
+        return present + [path for path in self._checkpoint_files() if path.name.endswith(suffix)]
 
     def _checkpoint_files(self) -> list[Path]:
         names = _names(self.checkpoints_path)
@@ -292,7 +326,7 @@ def _make_numbered(base: Path, name: str) -> Path:
 
 
 def _is_ours(lock_path: Path) -> bool:
-    return holder(lock_path) is not None or (lock_path.is_file() and lock_path.stat().st_size == 0)
+    return holder(lock_path) is not None or is_blank(lock_path)
 
 
 def _names(folder: Path) -> list[str]:

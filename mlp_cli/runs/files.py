@@ -6,8 +6,8 @@ remedy in one sentence.
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlp_cli.errors import SystemFault
@@ -15,8 +15,8 @@ from mlp_cli.errors import SystemFault
 TEMPORARY_SUFFIX = ".tmp"
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space there and run again",
-    errno.EDQUOT: "free some of your quota and run again",
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota",
     errno.EROFS: "choose a folder you may write to",
     errno.EACCES: "choose a folder you may write to",
     errno.EPERM: "choose a folder you may write to",
@@ -28,8 +28,9 @@ _REMEDIES = {
     errno.EMFILE: "allow more open files (ulimit -n)",
 }
 
-# Some network and user-space file systems cannot fsync a folder; there is nothing more to be done about it there.
-_FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+# Some network and user-space file systems cannot fsync a folder, and one that may be written but not read cannot be
+# opened for it; there is nothing more to be done about it there.
+_FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}
 
 
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
@@ -40,14 +41,11 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
     """
     path = Path(path)
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    size = sum(memoryview(part).nbytes for part in parts)
-    with _told(path, f"write it ({size_text(size)} needed)"):
+    with _told(path, f"write it ({_size_of(parts)} needed)"):
         try:
-            with _call(open, temporary, "wb") as file:
-                for part in parts:
-                    _call(file.write, part)
-                _call(file.flush)
-                _call(os.fsync, file.fileno())
+            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+                _write(descriptor, *parts)
+                _call(os.fsync, descriptor)
             _call(os.replace, temporary, path)
         except OSError:
             _discard(temporary)
@@ -65,29 +63,27 @@ def write_output(path: Path, *parts: bytes | memoryview) -> None:
     if path.is_dir() or path.is_file() or not path.exists():
         write_atomically(path, *parts)
         return
-    with _told(path, "write to it"), _call(open, path, "wb") as file:
-        for part in parts:
-            _call(file.write, part)
+    with _told(path, "write to it"), _opened(path, os.O_WRONLY) as descriptor:
+        _write(descriptor, *parts)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Adds one line to a text file, whole or not at all; a process that is killed later does not take it along.
+def write_end(path: Path, at: int, data: bytes) -> None:
+    """Puts `data` behind the first `at` bytes of a file, whole or not at all, and cuts off whatever follows them.
 
-    Its content is not synced to the disk, which would cost more than an epoch of a small net: call `sync` before
-    anything that relies on it. Raises SystemFault.
+    A process that is killed later does not take it along, but it is not synced to the disk, which would cost more
+    than an epoch of a small net: call `sync` before anything that relies on it. Raises SystemFault.
     """
-    data = (line + "\n").encode("utf-8", "backslashreplace")
     path = Path(path)
-    with _told(path, f"add a line to it ({size_text(len(data))} needed)"), _call(open, path, "ab", 0) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            _sync_folder(path.parent)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    with _told(path, f"add to it ({_size_of([data])} needed)"), _opened(path, flags) as descriptor:
+        before = min(os.fstat(descriptor).st_size, at)
+        _cut(descriptor, before)
         try:
-            written = _call(file.write, data)
-            if written != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write(descriptor, data)
         except OSError:
-            _call(file.truncate, size)
+            # the first failure is the one to report, and the next call cuts off what this one cannot
+            with suppress(OSError):
+                _cut(descriptor, before)
             raise
 
 
@@ -98,40 +94,35 @@ def open_for_update(path: Path) -> int:
 
 
 def overwrite(descriptor: int, path: Path, data: bytes) -> None:
-    """Replaces the content of an open file in place, for one that must keep its inode. Raises SystemFault."""
+    """Replaces the content of an open file in place, for one that must keep its inode. Raises SystemFault.
+
+    The new content is written before what is left of a longer old one is cut off: there is no instant at which the
+    file is empty.
+    """
     with _told(path, "write it"):
-        _call(os.ftruncate, descriptor, 0)
-        _call(os.pwrite, descriptor, data, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        _write(descriptor, data)
+        _cut(descriptor, len(data))
         _call(os.fsync, descriptor)
 
 
 def sync(path: Path) -> None:
     """Makes what was appended to a file survive a power cut; a file that is not there is fine. Raises SystemFault."""
-    with _told(path, "sync it"):
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            return
-        try:
-            _call(os.fsync, descriptor)
-        finally:
-            os.close(descriptor)
+    with _told(path, "sync it"), suppress(FileNotFoundError), _opened(path, os.O_RDONLY) as descriptor:
+        _call(os.fsync, descriptor)
 
 
 def truncate(path: Path, size: int) -> None:
-    """Cuts a file back to `size` bytes, durably. Raises SystemFault."""
-    with _told(path, "shorten it"), _call(open, path, "r+b") as file:
-        _call(file.truncate, size)
-        _call(os.fsync, file.fileno())
+    """Cuts a file back to `size` bytes where it is longer, durably. Raises SystemFault."""
+    with _told(path, "shorten it"), _opened(path, os.O_WRONLY) as descriptor:
+        _cut(descriptor, size)
+        _call(os.fsync, descriptor)
 
 
 def remove(path: Path) -> None:
     """Deletes a file; one that is already gone is fine. Raises SystemFault."""
-    with _told(path, "delete it"):
-        try:
-            _call(os.unlink, path)
-        except FileNotFoundError:
-            return
+    with _told(path, "delete it"), suppress(FileNotFoundError):
+        _call(os.unlink, path)
 
 
 def sync_folder(path: Path) -> None:
@@ -143,21 +134,23 @@ def sync_folder(path: Path) -> None:
 def make_directory(path: Path, parents: bool = False) -> bool:
     """Makes a folder, with the missing ones above it on demand; False where something has that name already.
 
-    Exactly one of several processes that try at once is told True. Raises SystemFault.
+    Exactly one of several processes that try at once is told True, and each may rely on the name. Raises SystemFault.
     """
     path = Path(path)
     with _told(path, "make this folder"):
         try:
             _call(os.mkdir, path)
+            made = True
         except FileExistsError:
-            return False
+            made = False
         except FileNotFoundError:
             if not parents or path == path.parent:
                 raise
             make_directory(path.parent, parents=True)
             return make_directory(path)
+        # also where it was there: whoever made it may have been killed before this
         _sync_folder(path.parent)
-        return True
+        return made
 
 
 def size_text(size: int) -> str:
@@ -179,28 +172,54 @@ def reason(error: Exception) -> str:
 
 
 def _call(operation, *arguments):
-    # Everything that changes the disk passes this point, so a test can number the calls and let the n-th one fail.
+    # Every system call that changes the disk, or makes a change durable, passes this point, so that tests can number
+    # them and let the n-th one fail, or let the process or the power end there. No buffer of ours lies behind it.
     return operation(*arguments)
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = _call(os.open, path, flags | os.O_CLOEXEC, 0o666)
+    try:
+        yield descriptor
+    finally:
+        # some network file systems say only now that a quota was exceeded
+        _call(os.close, descriptor)
+
+
+def _write(descriptor: int, *parts: bytes | memoryview) -> None:
+    for part in parts:
+        rest = memoryview(part).cast("B")
+        while rest:
+            written = _call(os.write, descriptor, rest)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rest = rest[written:]
+
+
+def _cut(descriptor: int, size: int) -> None:
+    if os.fstat(descriptor).st_size > size:
+        _call(os.ftruncate, descriptor, size)
 
 
 def _sync_folder(folder: Path) -> None:
     # Without this a power cut may forget the rename itself, though the file's content is safe.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _call(os.fsync, descriptor)
+        with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+            _call(os.fsync, descriptor)
     except OSError as error:
         if error.errno not in _FOLDER_SYNC_UNSUPPORTED:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def _discard(temporary: Path) -> None:
     # The first failure is the one to report; a leftover does no harm.
-    try:
+    with suppress(OSError):
         _call(os.unlink, temporary)
-    except OSError:
-        return
+
+
+def _size_of(parts: Iterable[bytes | memoryview]) -> str:
+    return size_text(sum(memoryview(part).nbytes for part in parts))
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from pathlib import Path
 from mlp_cli.errors import RunInUse, SystemFault
 from mlp_cli.runs import files
 
+# Holders' names of any length are padded to one: a power cut while the next one's is written over the last one's then
+# leaves either of them, and not half of one.
+_LENGTH = 127
 _NO_LOCKS_HERE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
@@ -42,8 +45,8 @@ class Lock:
                         f"{self.path}: cannot lock it: {files.reason(error)}; choose another file system with --out"
                     ) from error
                 warn(f"{self.path}: this file system has no locks, so make sure that no other process uses this run")
-            holder = {"host": platform.node(), "pid": os.getpid()}
-            files.overwrite(descriptor, self.path, (json.dumps(holder) + "\n").encode("utf-8"))
+            holder = json.dumps({"host": platform.node(), "pid": os.getpid()})
+            files.overwrite(descriptor, self.path, (holder.ljust(_LENGTH) + "\n").encode("utf-8"))
         except BaseException:
             os.close(descriptor)
             raise
@@ -70,10 +73,21 @@ def holder(path: Path) -> tuple[int, str] | None:
         return None
     try:
         with open(path, "rb") as file:
-            content = json.loads(file.read(4096))
+            content = json.loads(file.readline(4096))
         return int(content["pid"]), str(content["host"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def is_blank(path: Path) -> bool:
+    """Whether a lock file was made and the name of its holder got lost: it is empty, or a power cut left zeros."""
+    if not Path(path).is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            return not file.read(4096).strip(b"\0")
+    except OSError:
+        return False
 
 
 def _in_use(path: Path) -> str:
