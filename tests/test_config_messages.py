@@ -173,7 +173,8 @@ def test_one_mistake(problems, line, expected):
             [
                 "1:8 data.pth: unknown key; data has path, train, validation, test, target, split, numeric, "
                 "categorical, missing, memory, header, names, delimiter, decimal, encoding, comment, missing_values, "
-                "features, exclude, columns, labels, sample_weight, unseen, target_scaling, task, target_coding. Did you mean path?",
+                "features, exclude, columns, labels, sample_weight, unseen, target_scaling, task, target_coding. "
+                "Did you mean path?",
             ],
         ),
         ("{path: 5}", ["1:14 data.path: expected a path; got 5"]),

@@ -1,4 +1,4 @@
-"""Data that stay in their files: the same bits as in memory, bounded memory, and one sentence for what cannot be mapped."""
+"""Data that stay in their files: the same bits as in memory, bounded memory, a sentence for what cannot be mapped."""
 
 import gzip
 import os
