@@ -387,7 +387,8 @@ def configs(draw):
     loss = draw(st.sampled_from([None, *LOSSES]))
     allowed = checks.OUTPUTS_OF.get(loss, ACTIVATIONS)
     one_winner = output in checks.ONE_WINNER and loss in checks.NOT_OF_ONE_WINNER
-    if loss and output in allowed and not one_winner:
+    never_there = loss in checks.OF_BIPOLAR_TARGETS and output in (*checks.NEVER_NEGATIVE, "threshold")
+    if loss and output in allowed and not one_winner and not never_there:
         weights = st.just("balanced") | st.dictionaries(WORDS, NUMBERS, min_size=1, max_size=3)
         common = {"reduction": st.sampled_from(["mean", "sum"]), "class_weights": weights}
         config["loss"] = draw(named(loss, **LOSS_OPTIONS.get(loss, {}), **common))
