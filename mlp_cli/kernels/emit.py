@@ -343,6 +343,15 @@ class Emit:
         builder.branch(head)
         builder.position_at_end(after)
 
+    def repeat(self, n: Value, unroll: int, body) -> None:
+        """Run body(i) for i = 0 … n-1, `unroll` of them on each trip. (LLVM is told not to unroll loops by itself.)"""
+        shift = unroll.bit_length() - 1
+        with self.loop(n >> shift) as trip:
+            for i in range(unroll):
+                body((trip << shift) + i)
+        with self.loop(n & (unroll - 1)) as i:
+            body((n >> shift << shift) + i)
+
     def in_fours(self, n: Value):
         """`for first, here in e.in_fours(n): with here: …` for lanes first … first + 3, left out where there are none
         of the first n among them: code for lanes by number that does not do them all."""

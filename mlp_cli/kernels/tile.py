@@ -12,9 +12,8 @@ from mlp_cli.kernels.lanes import at, intrinsic, lanes_of
 # What happens to C: replaced, or C + alpha (start + A B) rounded once.
 REPLACE, ADD_SCALED = 0, 1
 
-
 # 8 x 2 vectors hold 16 accumulators: fine with 32 registers; with 16 they spill (44 % of the limit instead of 90 %).
-# NEON has 32 registers too, but of 4 floats.
+# NEON has 32 registers too, but of 4 floats: the small tile fits better there.
 WIDE = "+avx512f" in processor.features()
 TALL_ROWS = 8 if WIDE else 6
 # Tall tiles are used as long as what remains is a multiple of 4 rows.
@@ -37,7 +36,8 @@ def _emit_tile(rows: int, vectors: int):
         sums = [
             [e.variable(e.load(e.at(start, start_row * i + e.lanes * j))) for j in range(vectors)] for i in range(rows)
         ]
-        with e.loop(depth) as k:
+
+        def step(k):
             b_row = e.at(b, k * b_k)
             b_values = [e.load(e.at(b_row, e.lanes * j)) for j in range(vectors)]
             a_column = e.at(a, k * a_k)
@@ -45,6 +45,8 @@ def _emit_tile(rows: int, vectors: int):
                 a_value = e.splat(e.load_scalar(e.at(a_column, a_row * i)))
                 for j in range(vectors):
                     sums[i][j].set(e.fma(a_value, b_values[j], sums[i][j].get()))
+
+        e.repeat(depth, 2 if rows * vectors >= 8 else 4, step)
         results = [[sums[i][j].get() for j in range(vectors)] for i in range(rows)]
         places = [[e.at(c, c_row * i + e.lanes * j) for j in range(vectors)] for i in range(rows)]
 
