@@ -5,6 +5,7 @@ for every level above it.
 """
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Iterable
@@ -139,13 +140,26 @@ def optimized(kernels: Iterable[Kernel], dtype: str) -> llvm.ModuleRef:
         if not value.is_declaration and value.name not in exported:
             # nobody else can see it: LLVM may inline it and leave it out
             value.linkage = "internal"
+    _optimize(module)
+    return module
+
+
+def _optimize(module: llvm.ModuleRef) -> None:
+    """All of LLVM's passes but unrolling, which costs a quarter of the time and slows the smallest nets by a tenth."""
     options = llvm.create_pipeline_tuning_options(speed_level=3)
-    # unrolling costs a quarter of the time and slows the smallest nets by a tenth
     options.loop_vectorization, options.slp_vectorization, options.loop_unrolling = True, False, False
     passes = llvm.create_pass_builder(processor.target_machine(), options)
     passes.getModulePassManager().run(module, passes)
     module.verify()
-    return module
+    missing = [
+        function.name
+        for function in module.functions
+        if function.is_declaration
+        and not function.name.startswith("llvm.")
+        and not llvm.address_of_symbol(function.name)
+    ]
+    if missing:
+        raise RuntimeError(f"kernels call what is neither theirs nor the C library's: {', '.join(missing)}")
 
 
 def build(kernels: Iterable[Kernel], dtype: str) -> MachineCode:
@@ -162,7 +176,17 @@ def every_entry() -> list[Kernel]:
     return ENTRIES
 
 
+def machine_code(dtype: str) -> bytes:
+    """All kernels for a scalar type, as `library` reads them."""
+    return build(every_entry(), dtype).to_bytes()
+
+
 def main() -> None:
     """What the process of `prepare.compile_apart` runs: the machine code for the type in its argument, on stdout."""
-    code = build(every_entry(), sys.argv[1])
-    sys.stdout.buffer.write(code.to_bytes())
+    try:
+        code = machine_code(sys.argv[1])
+    except Exception as error:
+        if os.environ.get("MLP_DEBUG"):
+            raise
+        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    sys.stdout.buffer.write(code)

@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -25,17 +26,27 @@ from mlp_cli.kernels import processor
 # How long a folder of another version is kept after its last use, and how often a use is noted.
 UNUSED_SECONDS = 30 * 24 * 3600
 USE_NOTED_EVERY = 24 * 3600
+# How often a process that waits for a compiler, its own or another one's, looks whether a signal came.
+LOOK_EVERY = 0.05
 
+FOLDER = re.compile(r"kernels-[0-9a-f]{20}")
 DIGEST_BYTES = 32
+
+
+class Damaged(Exception):
+    """A file of the cache that is not what was written."""
 
 
 def root() -> Path:
     """Where the folders of all versions lie."""
     if chosen := os.environ.get("MLP_CACHE_DIR"):
         return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "mlp"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlp"
+    try:
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "mlp"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlp"
+    except RuntimeError:  # no home directory: a place where nothing can be kept
+        return Path(os.devnull) / "mlp"
 
 
 def version() -> str:
@@ -58,16 +69,14 @@ class Cache:
         self.path = self.folder / f"{dtype}-{processor_digest}.code"
 
     def read(self) -> bytes | None:
-        """What was written, or None where there is nothing. ValueError where the file is not what was written."""
+        """What was written, or None where nothing can be read. Damaged where it is not what was written."""
         try:
             content = self.path.read_bytes()
-        except FileNotFoundError:
+        except OSError:
             return None
-        except OSError as error:
-            raise ValueError(error.strerror) from error
         written, code = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if self._digest(code) != written:
-            raise ValueError("damaged")
+            raise Damaged
         self._note_use()
         return code
 
@@ -75,7 +84,7 @@ class Cache:
         """Whether `read` finds machine code."""
         try:
             return self.read() is not None
-        except ValueError:
+        except Damaged:
             return False
 
     def try_to_write(self) -> None:
@@ -109,18 +118,20 @@ class Cache:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 stack.callback(os.close, descriptor)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if not _is_locked(descriptor):
                     waiting()
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    # not in flock itself: a signal that comes just before it would not interrupt it
+                    while not _is_locked(descriptor):
+                        time.sleep(LOOK_EVERY)
             yield
 
     def prune(self) -> None:
         """Remove the folders of other versions that were not used for long; what cannot be removed stays."""
         with contextlib.suppress(OSError):
-            for folder in self.folder.parent.glob("kernels-*"):
-                if folder != self.folder and _last_use(folder) < time.time() - UNUSED_SECONDS:
+            for folder in self.folder.parent.iterdir():
+                # the user may have chosen a folder in which other things lie
+                ours = FOLDER.fullmatch(folder.name) and folder != self.folder
+                if ours and _last_use(folder) < time.time() - UNUSED_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def _digest(self, code: bytes) -> bytes:
@@ -132,6 +143,15 @@ class Cache:
         with contextlib.suppress(OSError):
             if self.path.stat().st_mtime < time.time() - USE_NOTED_EVERY:
                 os.utime(self.path)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Whether the lock is ours, now or already; OSError where there are no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _last_use(folder: Path) -> float:

@@ -91,8 +91,8 @@ def _register(intrinsic: Intrinsic):
 
     def lower(context, builder, signature, values):
         e = Emit(builder, _scalar_of(intrinsic, signature.args))
-        given = zip(signature.args, values, strict=True)
-        result = intrinsic.emit(e, *(Value(e, _plain(context, builder, *pair)) for pair in given))
+        pairs = zip(signature.args, values, strict=True)
+        result = intrinsic.emit(e, *(Value(e, _plain(context, builder, found, value)) for found, value in pairs))
         return context.get_dummy_value() if result is None else result.llvm
 
     for scalar in [intrinsic.scalar] if intrinsic.scalar else SCALARS:
@@ -109,6 +109,6 @@ def _scalar_of(intrinsic: Intrinsic, arguments) -> str:
     return next(found.scalar if isinstance(found, Vector) else str(found.dtype) for found in telling)
 
 
-def _plain(context, builder, of_type, value):
+def _plain(context, builder, found, value):
     """What a generator receives: of an array the address of its first element."""
-    return context.make_array(of_type)(context, builder, value).data if isinstance(of_type, types.Array) else value
+    return context.make_array(found)(context, builder, value).data if isinstance(found, types.Array) else value

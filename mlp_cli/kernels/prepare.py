@@ -1,7 +1,7 @@
 """Makes the kernels of a scalar type ready: from the cache, or else from the compiler.
 
-The compiler runs in a process of its own. This one stays free to answer signals at once, waits for nobody else's
-compiler longer than it lives, and never loads numba.
+The compiler runs in a process of its own: this one answers signals at once, and never loads numba, which takes longer
+than all else that a warm start does.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mlp_cli
 from mlp_cli.errors import MlpError, SystemFault
-from mlp_cli.kernels.cache import Cache
+from mlp_cli.kernels.cache import LOOK_EVERY, Cache, Damaged
 from mlp_cli.kernels.library import Library, MachineCode
 
 _ready: dict[str, Library] = {}
@@ -25,7 +25,7 @@ def _nothing(text: str) -> None:
 
 
 def prepare(dtype: str, say: Callable[[str], None] = _nothing, warn: Callable[[str], None] = _nothing) -> Library:
-    """The kernels for `dtype`. `say` hears that they are compiled, `warn` that they cannot be kept or found."""
+    """The kernels for `dtype`. `say` hears when they are compiled, `warn` when they were damaged or cannot be kept."""
     if dtype not in _ready:
         _ready[dtype] = Library(MachineCode.from_bytes(_machine_code(Cache(dtype), dtype, say, warn)))
     return _ready[dtype]
@@ -37,7 +37,7 @@ def _machine_code(cache: Cache, dtype: str, say, warn) -> bytes:
     with cache.lock(lambda: say(f"Another process is compiling the {dtype} kernels: waiting for it …")):
         if found := _kept(cache, _nothing):
             return found
-        say(f"Compiling the {dtype} kernels for this processor, once for this machine and version of mlp …")
+        say(f"Compiling the {dtype} kernels: about ten seconds, once for this machine and version of mlp …")
         began = time.monotonic()
         code = compile_apart(dtype)
         say(f"Compiled in {time.monotonic() - began:.0f} s")
@@ -55,28 +55,54 @@ def _machine_code(cache: Cache, dtype: str, say, warn) -> bytes:
 def _kept(cache: Cache, warn) -> bytes | None:
     try:
         return cache.read()
-    except ValueError as error:
-        warn(f"{cache.path}: the compiled kernels cannot be read ({error}); compiling them again")
+    except Damaged:
+        warn(f"{cache.path}: the compiled kernels are damaged; compiling them again")
         return None
 
 
 def compile_apart(dtype: str) -> bytes:
-    """The machine code of all kernels, from a compiler in a process of its own, which dies with a signal to this one.
+    """The machine code of all kernels, from a compiler in a process of its own, which a signal to this one ends.
 
     Raises SystemFault where it was killed (out of memory, most likely) and MlpError where it failed.
     """
     # -P: a file of the user's directory that is called numba.py is not numba
     command = [sys.executable, "-P", "-c", "from mlp_cli.kernels.build import main; main()", dtype]
-    paths = [str(Path(mlp_cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    # a session of its own: Ctrl-C is for this process, which then ends the compiler itself
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True, check=False
-    )
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    try:
+        # a session of its own: Ctrl-C is for this process, which then ends the compiler itself
+        compiler = subprocess.Popen(command, env=_environment(), start_new_session=True, **pipes)
+    except OSError:  # no more processes are allowed: do it here, deaf to signals meanwhile
+        from mlp_cli.kernels import build
+
+        return build.machine_code(dtype)
+    with compiler:
+        try:
+            code, complaint = _outputs(compiler)
+        except BaseException:
+            compiler.kill()
+            raise
+    if compiler.returncode < 0:
+        name = signal.Signals(-compiler.returncode).name
         raise SystemFault(f"The compiler of the kernels was ended by {name}; is there enough memory?")
-    if done.returncode > 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise MlpError(f"The kernels could not be compiled: {lines[-1] if lines else 'no reason given'}")
-    return done.stdout
+    if compiler.returncode > 0:
+        text = complaint.decode(errors="replace").strip()
+        reason = text if os.environ.get("MLP_DEBUG") else text.rpartition("\n")[2]
+        raise MlpError(f"The kernels could not be compiled: {reason}. This is a fault of mlp: please report it")
+    return code
+
+
+def _outputs(process: subprocess.Popen) -> tuple[bytes, bytes]:
+    """What a process writes until it ends. A signal that comes just before a wait does not interrupt it: short ones."""
+    while True:
+        try:
+            return process.communicate(timeout=LOOK_EVERY)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _environment() -> dict[str, str]:
+    """The compiler finds this very package, and none of the user's settings for numba but the processor."""
+    ours = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_") or name in ours}
+    paths = [str(Path(mlp_cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
