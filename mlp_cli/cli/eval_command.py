@@ -59,6 +59,7 @@ def command(model, data, split, require, threads, as_json, quiet):
             console.warn(note)
     else:
         part, name = _split_of_run(network, saved, split, path)
+    options.prepare_kernels(console, network.config.dtype)
     found = evaluate(network.machine(options.thread_count(threads)), network, part)
     console.emit({"rows": found.rows, "split": name, "metrics": found.metrics, **_class_record(found, network)})
     console.result(metrics_table({name or str(data[0]): found.metrics}))

@@ -39,6 +39,7 @@ def command(model, data, output, keep, threads, quiet):
     batch = network.preprocessing.transform(source, need_target=False, keep=keep)
     for note in batch.notes:
         console.warn(note)
+    options.prepare_kernels(console, network.config.dtype)
     header, lines = predict(network.machine(options.thread_count(threads)), network, batch)
     if output == "-":
         # not through Console: rows are data, with whatever characters they hold, in UTF-8 as in a file
