@@ -158,8 +158,7 @@ def shuffle_rows(parameters, rows, order, places, block, epoch, seed):
     """Shuffle all rows or, with `block` > 0, the order of blocks of so many rows and the rows inside each.
 
     `order` is memory with room for one number a block, `places` for EXCHANGES. (The parameters only say for which
-    scalar type this is
-    compiled.)
+    scalar type this is compiled.)
     """
     p = pointer_to(parameters)
     total = rows.shape[0]
