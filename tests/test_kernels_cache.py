@@ -505,25 +505,34 @@ def test_training_stops_while_its_kernels_are_compiled(tmp_path, number):
     assert again.returncode == 0
 
 
-def ended_with(code, error=b""):
-    return lambda command, **_: subprocess.CompletedProcess(command, code, b"", error)
+def interpreter(folder, monkeypatch, script):
+    """A program in place of Python, so in place of the compiler."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(prepare.sys, "executable", str(path))
 
 
-def test_a_compiler_that_was_killed_is_a_fault_of_the_system(monkeypatch):
-    monkeypatch.setattr(prepare.subprocess, "run", ended_with(-signal.SIGKILL))
+def test_a_compiler_that_was_killed_is_a_fault_of_the_system(tmp_path, monkeypatch):
+    interpreter(tmp_path, monkeypatch, "kill -KILL $$")
     with pytest.raises(SystemFault, match="The compiler of the kernels was ended by SIGKILL"):
         prepare.compile_apart("float64")
 
 
-def test_a_compiler_that_failed_is_one_sentence(monkeypatch):
+def test_a_compiler_that_failed_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.delenv("MLP_DEBUG", raising=False)
-    monkeypatch.setattr(prepare.subprocess, "run", ended_with(1, b"a warning\nTypingError: no such type\n"))
+    interpreter(tmp_path, monkeypatch, "echo a warning >&2; echo TypingError: no such type >&2; exit 1")
     with pytest.raises(MlpError, match="could not be compiled: TypingError: no such type") as e:
         prepare.compile_apart("float64")
     assert "a warning" not in str(e.value)
     monkeypatch.setenv("MLP_DEBUG", "1")
     with pytest.raises(MlpError, match="a warning"):
         prepare.compile_apart("float64")
+
+
+def test_long_outputs_of_a_slow_compiler_arrive_whole(tmp_path, monkeypatch):
+    interpreter(tmp_path, monkeypatch, "for i in 1 2 3 4; do head -c 200000 /dev/zero; sleep 0.1; done")
+    assert prepare.compile_apart("float64") == bytes(800_000)
 
 
 def test_a_failing_compiler_says_why_in_a_line():
@@ -541,7 +550,7 @@ def test_where_no_process_can_be_started_this_one_compiles(monkeypatch):
     def no_more_processes(*_, **__):
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(prepare.subprocess, "run", no_more_processes)
+    monkeypatch.setattr(prepare.subprocess, "Popen", no_more_processes)
     monkeypatch.setattr("mlp_cli.kernels.build.machine_code", lambda dtype: f"code for {dtype}".encode())
     assert prepare.compile_apart("float32") == b"code for float32"
 

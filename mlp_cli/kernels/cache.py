@@ -26,7 +26,8 @@ from mlp_cli.kernels import processor
 # How long a folder of another version is kept after its last use, and how often a use is noted.
 UNUSED_SECONDS = 30 * 24 * 3600
 USE_NOTED_EVERY = 24 * 3600
-LOCK_TRIED_EVERY = 0.05  # seconds
+# How often a process that waits for a compiler, its own or another one's, looks whether a signal came.
+LOOK_EVERY = 0.05
 
 FOLDER = re.compile(r"kernels-[0-9a-f]{20}")
 DIGEST_BYTES = 32
@@ -117,11 +118,11 @@ class Cache:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 stack.callback(os.close, descriptor)
-                if not _try_lock(descriptor):
+                if not _is_locked(descriptor):
                     waiting()
-                    # not a wait in the system: a signal that comes just before it begins would not end it
-                    while not _try_lock(descriptor):
-                        time.sleep(LOCK_TRIED_EVERY)
+                    # not in flock itself: a signal that comes just before it would not interrupt it
+                    while not _is_locked(descriptor):
+                        time.sleep(LOOK_EVERY)
             yield
 
     def prune(self) -> None:
@@ -144,7 +145,8 @@ class Cache:
                 os.utime(self.path)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _is_locked(descriptor: int) -> bool:
+    """Whether the lock is ours, now or already; OSError where there are no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

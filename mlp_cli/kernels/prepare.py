@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mlp_cli
 from mlp_cli.errors import MlpError, SystemFault
-from mlp_cli.kernels.cache import Cache, Damaged
+from mlp_cli.kernels.cache import LOOK_EVERY, Cache, Damaged
 from mlp_cli.kernels.library import Library, MachineCode
 
 _ready: dict[str, Library] = {}
@@ -67,24 +67,37 @@ def compile_apart(dtype: str) -> bytes:
     """
     # -P: a file of the user's directory that is called numba.py is not numba
     command = [sys.executable, "-P", "-c", "from mlp_cli.kernels.build import main; main()", dtype]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     try:
         # a session of its own: Ctrl-C is for this process, which then ends the compiler itself
-        done = subprocess.run(
-            command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True,
-            check=False,
-        )  # fmt: skip
+        compiler = subprocess.Popen(command, env=_environment(), start_new_session=True, **pipes)
     except OSError:  # no more processes are allowed: do it here, deaf to signals meanwhile
         from mlp_cli.kernels import build
 
         return build.machine_code(dtype)
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
+    with compiler:
+        try:
+            code, complaint = _outputs(compiler)
+        except BaseException:
+            compiler.kill()
+            raise
+    if compiler.returncode < 0:
+        name = signal.Signals(-compiler.returncode).name
         raise SystemFault(f"The compiler of the kernels was ended by {name}; is there enough memory?")
-    if done.returncode > 0:
-        text = done.stderr.decode(errors="replace").strip()
+    if compiler.returncode > 0:
+        text = complaint.decode(errors="replace").strip()
         reason = text if os.environ.get("MLP_DEBUG") else text.rpartition("\n")[2]
         raise MlpError(f"The kernels could not be compiled: {reason}. This is a fault of mlp: please report it")
-    return done.stdout
+    return code
+
+
+def _outputs(process: subprocess.Popen) -> tuple[bytes, bytes]:
+    """What a process writes until it ends. A signal that comes just before a wait does not interrupt it: short ones."""
+    while True:
+        try:
+            return process.communicate(timeout=LOOK_EVERY)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _environment() -> dict[str, str]:
