@@ -71,10 +71,10 @@ def mutated_text(text, rng):
 
 
 def test_a_thousand_bad_configs(tmp_path):
-    rng = random.Random(7)
     sound = [load([path]).resolved() for path in CONFIGS]
     path, sound_after_all = tmp_path / "c.yaml", 0
     for number in range(1000):
+        rng = random.Random(number)  # one of its own: a misspelt path, long or short, shifts no later draw
         config = copy.deepcopy(rng.choice(sound))
         for _ in range(rng.randint(1, 4)):
             mutated(config, rng)
@@ -91,7 +91,7 @@ def test_a_thousand_bad_configs(tmp_path):
             sound_after_all += 1
             path.write_text(dump(config))
             assert load([path]) == config
-    assert 50 < sound_after_all < 800
+    assert 10 < sound_after_all < 800  # both ways out of load are met, however long the paths are
 
 
 def check_report(text, path):
