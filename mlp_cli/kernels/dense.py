@@ -53,15 +53,24 @@ def share_start(total, unit, task, tasks):
 
 @kernel("n(op,p,p,p,i,i)")
 def dense_forward(op, parameters, base, scratch, start, n):
-    """y = f(x W + b) for rows start … start + n - 1. The bias is where the products' sums begin."""
+    """y = f(x W + b) for rows start … start + n - 1."""
     x = at(base, op.source + start * op.source_stride)
+    dense_forward_of(op, parameters, x, op.source_stride, base, start, n)
+
+
+@kernel("n(op,p,p,i,p,i,i)")
+def dense_forward_of(op, parameters, x, x_stride, base, start, n):
+    """`dense_forward` of n rows x, wherever they lie; numbers are read one by one, so x may begin at any of them.
+
+    The bias is where the products' sums begin.
+    """
     z = at(base, op.before + start * op.before_stride)
     width = panel_columns(x, op.units)
     panel = width * whole_vectors(x, op.inputs)
     weight, bias = at(parameters, op.weight), at(parameters, op.bias)
     for j in range(0, op.units, width):
         vectors = whole_vectors(x, min(width, op.units - j)) // lanes_of(x)
-        panel_product(at(z, j), op.before_stride, x, op.source_stride, 1, weight, width, op.inputs,
+        panel_product(at(z, j), op.before_stride, x, x_stride, 1, weight, width, op.inputs,
                       at(bias, j), 0, REPLACE, 1.0, n, vectors)  # fmt: skip
         weight = at(weight, panel)
     if op.activation != LINEAR:

@@ -98,7 +98,7 @@ JOB = _fields(
         totals_before state_before outputs
         seed""",
     ints="""features outputs_count row_count
-        x_stride x_bytes x_element target_bytes ahead
+        x_stride x_bytes x_element rows_apart target_bytes ahead
         input input_stride output output_stride output_gradient target target_stride
         workspace_size scratch_size
         loss output_activation single_unit sum_reduction

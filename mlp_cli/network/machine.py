@@ -42,6 +42,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
+    def elements_apart(self, dtype: np.dtype) -> int:
+        """Elements from one row of inputs to the next where kernels may use them as they lie there; 0 otherwise."""
+        matrix = self.stored.stored
+        usable = matrix.dtype == dtype and self.stored.shift is None and self.stored.rows is None
+        apart, rest = divmod(matrix.strides[0], dtype.itemsize)
+        return apart if usable and not rest and not matrix.ctypes.data % dtype.itemsize else 0
+
     def describe_inputs(self, record, dtype: np.dtype) -> None:
         """Say in a job where the inputs are stored and how they become numbers of the network's type."""
         stored, matrix = self.stored, self.stored.stored
@@ -232,12 +239,13 @@ class Machine:
         outputs = np.zeros((len(rows), network.coding.outputs), network.dtype)
         losses = np.zeros(max(len(rows), 1))
         predictions = np.zeros(max(len(rows), 1), np.int32)
-        # memory of this call alone: what the training job points to must stay
-        workspace = layout.aligned_zeros(placed.size * threads, network.dtype)
-        scratch = layout.aligned_zeros(int(record["scratch_size"]) * threads, network.dtype)
         record["outputs"], record["row_losses"] = outputs.ctypes.data, losses.ctypes.data
-        record["row_predictions"], record["workspace"] = predictions.ctypes.data, workspace.ctypes.data
-        record["workspace_size"], record["scratch"] = placed.size, scratch.ctypes.data
+        record["row_predictions"], record["workspace_size"] = predictions.ctypes.data, placed.size
+        # memory of its own: what the training job points to must stay
+        for name, size in (("workspace", placed.size), ("scratch", int(record["scratch_size"]))):
+            record[name] = self._evaluation_memory(name, size * threads).ctypes.data
+        if network.program.reads_input_once:
+            record["rows_apart"] = rows.elements_apart(network.dtype)
         order = np.arange(len(rows), dtype=np.uint32)
         self._run(work, threads, self.kernels.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
         if self.progress < len(rows):
@@ -293,6 +301,13 @@ class Machine:
         self._kept[name] = array
         record[name] = array.ctypes.data if size else 0
         return array
+
+    def _evaluation_memory(self, name: str, size: int) -> np.ndarray:
+        """Memory for an evaluation, kept for the next one: to ask for it takes as long as to evaluate 50 rows."""
+        kept = self._kept.get(f"evaluation {name}")
+        if kept is None or len(kept) < size:
+            kept = self._kept[f"evaluation {name}"] = layout.aligned_zeros(size, self.network.dtype)
+        return kept
 
     def _run(self, work: int, threads: int, function, *arguments, look=None, progress: int = 0) -> None:
         """Run a kernel of so many multiply-adds: here if that is little, else in the team."""

@@ -130,6 +130,13 @@ class Program:
         return follows and all(op.kind == layout.DENSE and op.fields["learns"] for op in self.ops)
 
     @property
+    def reads_input_once(self) -> bool:
+        """Whether a dense layer comes first, and nothing else reads the inputs."""
+        first, *others = self.ops
+        read = {buffer for op in others for buffer in (op.source, op.second, op.gate)}
+        return first.kind == layout.DENSE and first.source not in read
+
+    @property
     def parameter_count(self) -> int:
         """Parameters without padding."""
         return sum(parameter.count for parameter in self.parameters)
