@@ -12,11 +12,11 @@ EDGES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70)
 both_types = pytest.mark.parametrize("dtype", DTYPES)
 
 
-@entry("n(s[:],i,s[:],i,i,s[:],i,i,s[:],i,i,f,i,i)")
-def product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, rows, vectors):
+@entry("n(s[:],i,s[:],i,i,s[:],i,i,s[:],i,i,f,f,i,i)")
+def product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull, rows, vectors):
     tile.panel_product(
         pointer_to(c), c_row, pointer_to(a), a_row, a_k, pointer_to(b), b_k, depth,
-        pointer_to(start), start_row, mode, alpha, rows, vectors,
+        pointer_to(start), start_row, mode, alpha, pull, rows, vectors,
     )  # fmt: skip
 
 
@@ -96,13 +96,13 @@ def test_every_shape_of_product(dtype):
         c = np.full((rows, vectors * lanes), np.nan, dtype)
         expected = start + a.astype(np.float64) @ b
         product(dtype, c.ravel(), c.shape[1], a.ravel(), depth, 1, b.ravel(), vectors * lanes, depth, start, 0,
-                tile.REPLACE, 1.0, n, vectors)  # fmt: skip
+                tile.REPLACE, 1.0, 0.0, n, vectors)  # fmt: skip
         assert (np.abs(c[:n] - expected[:n]) <= bound(a, b, dtype)[:n] + np.finfo(dtype).eps * np.abs(start)).all()
         # A's strides exchanged: the same chains, so the same bits
         again = np.full_like(c, np.nan)
         turned = np.ascontiguousarray(a.T)
         product(dtype, again.ravel(), c.shape[1], turned.ravel(), 1, rows, b.ravel(), vectors * lanes, depth, start, 0,
-                tile.REPLACE, 1.0, n, vectors)  # fmt: skip
+                tile.REPLACE, 1.0, 0.0, n, vectors)  # fmt: skip
         np.testing.assert_array_equal(again[:n], c[:n])
 
 
@@ -118,7 +118,7 @@ def test_a_row_has_the_same_bits_in_every_tile(dtype):
     def rows(first, n, vectors=2):
         c = np.zeros((68, 2 * lanes), dtype)
         place = a[first:].ravel()
-        product(dtype, c.ravel(), 2 * lanes, place, 37, 1, b.ravel(), 2 * lanes, 37, start, 0, tile.REPLACE, 1.0,
+        product(dtype, c.ravel(), 2 * lanes, place, 37, 1, b.ravel(), 2 * lanes, 37, start, 0, tile.REPLACE, 1.0, 0.0,
                 n, vectors)  # fmt: skip
         return c[:n, : vectors * lanes]
 
@@ -137,12 +137,38 @@ def test_add_scaled_rounds_once(dtype):
     a, b = random.normal(size=(8, 1)).astype(dtype), random.normal(size=(1, lanes)).astype(dtype)
     c = random.normal(size=(8, lanes)).astype(dtype)
     before, zeros = c.copy(), np.zeros(lanes, dtype)
-    product(dtype, c.ravel(), lanes, a.ravel(), 1, 1, b.ravel(), lanes, 1, zeros, 0, tile.ADD_SCALED, -0.1, 8, 1)
+    product(dtype, c.ravel(), lanes, a.ravel(), 1, 1, b.ravel(), lanes, 1, zeros, 0, tile.ADD_SCALED, -0.1, 0.0, 8, 1)
     rounded = (a * b).astype(np.longdouble)
     expected = before.astype(np.longdouble) + np.dtype(dtype).type(-0.1).astype(np.longdouble) * rounded
     if dtype == "float32" or np.finfo(np.longdouble).nmant > 60:
         error = np.abs(c.astype(np.longdouble) - expected)
         assert (error <= 0.501 * np.spacing(np.abs(c))).all()
+
+
+@both_types
+@pytest.mark.parametrize("rows", (1, 3, 8, 21))
+def test_add_pulled_is_the_step_from_a_penalised_gradient(dtype, rows):
+    """C + alpha (A B + pull C) to the bits of three fused operations apart: the sum, the penalty's part, the step."""
+    random = np.random.default_rng(4)
+    lanes = layout.lane_count(dtype)
+    a, b = random.normal(size=(rows + 3, 37)).astype(dtype), random.normal(size=(37, 2 * lanes)).astype(dtype)
+    before = random.normal(size=(rows + 3, 2 * lanes)).astype(dtype)
+    zeros = np.zeros(2 * lanes, dtype)
+
+    def run(mode, c, alpha, pull, factor=a, other=b):
+        shape = 2 * lanes, factor.ravel(), factor.shape[1], 1, other.ravel(), 2 * lanes, factor.shape[1], zeros, 0
+        product(dtype, c.ravel(), *shape, mode, alpha, pull, rows, 2)
+        return c
+
+    gradient = run(tile.REPLACE, np.zeros_like(before), 1.0, 0.0)
+    # fma(0.01, C, sum), then fma(-0.1, that, C): as products of one column with a row of nothing but C
+    one, penalised, expected = np.ones((rows + 3, 1), dtype), gradient.copy(), before.copy()
+    for i in range(rows):
+        product(dtype, penalised[i], 2 * lanes, one.ravel(), 1, 1, before[i], 2 * lanes, 1, zeros, 0,
+                tile.ADD_SCALED, 0.01, 0.0, 1, 2)  # fmt: skip
+        product(dtype, expected[i], 2 * lanes, one.ravel(), 1, 1, penalised[i], 2 * lanes, 1, zeros, 0,
+                tile.ADD_SCALED, -0.1, 0.0, 1, 2)  # fmt: skip
+    np.testing.assert_array_equal(run(tile.ADD_PULLED, before.copy(), -0.1, 0.01)[:rows], expected[:rows])
 
 
 @both_types

@@ -207,7 +207,7 @@ def digest(dtype):
 def tile_alone(x, rows):
     """The heart of every product: if any kernel has wide registers, this one has."""
     p = pointer_to(x)
-    tile.panel_product(p, 32, p, 1, 1, p, 32, 1, p, 0, tile.REPLACE, 1.0, rows, 2)
+    tile.panel_product(p, 32, p, 1, 1, p, 32, 1, p, 0, tile.REPLACE, 1.0, 0.0, rows, 2)
 
 
 def on_another_processor(dtype, **environment):

@@ -250,6 +250,23 @@ def test_one_sample_a_step_has_the_bits_of_the_general_path(loss, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("penalty", [{}, {"l2": 0.01}], ids=["plain", "l2"])
+def test_a_step_from_registers_has_the_bits_of_one_from_memory(penalty, dtype):
+    """Plain descent uses a gradient before it is ever stored; other optimizers store a few rows of it first."""
+    layers = [{"units": 37, "activation": "tanh"}, {"units": 18, "activation": "gelu"}, {"activation": "softmax"}]
+    digests = set()
+    for direct in (1, 0):
+        rows = examples(60, 21, 3, "cross_entropy", weighted=True)
+        config = configure(layers, "cross_entropy", dtype=dtype, rate=0.1, regularization=penalty)
+        with Pair(config, rows, batch_size=20) as pair:
+            assert pair.machine._training["direct"][0] == 1
+            pair.machine._training["direct"] = direct
+            pair.train()
+            digests.add(pair.digest())
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("outputs", [2, 3, 5, 8, 10, 16, 17, 40])
 def test_a_softmax_has_the_same_bits_in_a_square_of_rows_and_alone(outputs, dtype):
     """Rows that fill a vector are computed one class after the other, the rest of a batch row by row."""

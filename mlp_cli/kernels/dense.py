@@ -20,6 +20,7 @@ from mlp_cli.kernels.layout import (
 )
 from mlp_cli.kernels.optimizers import CLIP_FACTOR, DECAY, RATE, optimizer_step, shape_gradient
 from mlp_cli.kernels.tile import (
+    ADD_PULLED,
     ADD_SCALED,
     GRADIENT_ROWS,
     REPLACE,
@@ -71,7 +72,7 @@ def dense_forward_of(op, parameters, x, x_stride, base, start, n):
     for j in range(0, op.units, width):
         vectors = whole_vectors(x, min(width, op.units - j)) // lanes_of(x)
         panel_product(at(z, j), op.before_stride, x, x_stride, 1, weight, width, op.inputs,
-                      at(bias, j), 0, REPLACE, 1.0, n, vectors)  # fmt: skip
+                      at(bias, j), 0, REPLACE, 1.0, 0.0, n, vectors)  # fmt: skip
         weight = at(weight, panel)
     if op.activation != LINEAR:
         y = at(base, op.result + start * op.result_stride)
@@ -124,7 +125,7 @@ def dense_backward(job, op, parameters, base, scratch, start, n):
             if job.far_parameters and i + 2 * lanes < padded_inputs:
                 prefetch_stripe(op, parameters, i + 2 * lanes, tile, tiles)
             panel_product(at(dx, row * op.source_stride + i), op.source_stride, at(d, row * op.result_stride),
-                          op.result_stride, 1, transposed, 2 * lanes, op.units, zeros, 0, mode, 1.0,
+                          op.result_stride, 1, transposed, 2 * lanes, op.units, zeros, 0, mode, 1.0, 0.0,
                           min(height, n - row), columns // lanes)  # fmt: skip
 
 
@@ -163,9 +164,9 @@ def prefetch_parameters(job, parameters, offset, vectors):
 
 @kernel("b(job,i)")
 def is_direct(job, n):
-    """Whether a gradient is never in memory: plain descent on one chain is w - rate * sum, rounded once, as
-    `optimizer_step` does it."""
-    return job.plain and not job.keep_gradient and n <= ROW_BLOCK
+    """Whether a gradient is never in memory: descent on one chain is w - rate * sum, rounded once, as `optimizer_step`
+    does it, and an L2 penalty adds l2 * w to the sum."""
+    return job.direct and not job.keep_gradient and n <= ROW_BLOCK
 
 
 @kernel("n(job,op,p,p,p,i,i,i,i,i,i)")
@@ -180,8 +181,9 @@ def weight_block(job, op, parameters, base, scratch, n, first_chunk, i, rows, j,
         if job.far_parameters:
             prefetch_vectors(at(parameters, offset), rows * width // lanes)
         rate = load(at(scratch, SCRATCH_COEFFICIENTS + RATE))
+        mode = ADD_SCALED if job.l2 == 0.0 else ADD_PULLED
         panel_product(at(parameters, offset), width, x, 1, op.source_stride, d, op.result_stride, n, zeros, 0,
-                      ADD_SCALED, -rate, rows, vectors)  # fmt: skip
+                      mode, -rate, job.l2, rows, vectors)  # fmt: skip
         return
     g = at(like(x, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
     if job.far_parameters and job.keep_gradient:
@@ -191,7 +193,7 @@ def weight_block(job, op, parameters, base, scratch, n, first_chunk, i, rows, j,
     for k in range(0, n, ROW_BLOCK):
         mode = REPLACE if k == 0 and (first_chunk or not job.keep_gradient) else ADD_SCALED
         panel_product(g, width, at(x, k * op.source_stride), 1, op.source_stride, at(d, k * op.result_stride),
-                      op.result_stride, min(ROW_BLOCK, n - k), zeros, 0, mode, 1.0, rows, vectors)  # fmt: skip
+                      op.result_stride, min(ROW_BLOCK, n - k), zeros, 0, mode, 1.0, 0.0, rows, vectors)  # fmt: skip
     if not job.keep_gradient:
         if vectors * lanes < width:
             for row in range(rows):

@@ -102,7 +102,7 @@ JOB = _fields(
         input input_stride output output_stride output_gradient target target_stride
         workspace_size scratch_size
         loss output_activation single_unit sum_reduction
-        optimizer plain keep_gradient
+        optimizer direct keep_gradient
         batch_size chunk_rows first_step end_step epoch tasks spin
         classes confusion partial_count parameter_count totals_size state_size training
         far_parameters by_sample""",

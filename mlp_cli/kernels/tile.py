@@ -9,8 +9,9 @@ from mlp_cli.kernels import processor
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import at, intrinsic, lanes_of
 
-# What happens to C: replaced, or C + alpha (start + A B) rounded once.
-REPLACE, ADD_SCALED = 0, 1
+# What happens to C, where R = start + A B: replaced by R; C + alpha R, rounded once; or C + alpha (R + pull C), which
+# is gradient descent with an L2 penalty, in the operations of `optimizers.shape_gradient` and `optimizer_step`.
+REPLACE, ADD_SCALED, ADD_PULLED = 0, 1, 2
 
 # 8 x 2 vectors hold 16 accumulators: fine with 32 registers; with 16 they spill (44 % of the limit instead of 90 %).
 # NEON has 32 registers too, but of 4 floats: the small tile fits better there.
@@ -29,10 +30,10 @@ def _emit_tile(rows: int, vectors: int):
     """A generator for the tile of `rows` x `vectors`.
 
     c, c_row: C and its row stride. a, a_row, a_k: A, its stride from row to row and along k. b, b_k: B and its stride
-    along k. depth: the length of the chains. start, start_row: the accumulators' first values. mode, alpha: see above.
+    along k. depth: the length of the chains. start, start_row: the accumulators' first values. mode, alpha, pull: see above.
     """
 
-    def tile(e, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha):
+    def tile(e, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull):
         sums = [
             [e.variable(e.load(e.at(start, start_row * i + e.lanes * j))) for j in range(vectors)] for i in range(rows)
         ]
@@ -61,13 +62,20 @@ def _emit_tile(rows: int, vectors: int):
                 for j in range(vectors):
                     e.store(places[i][j], e.fma(results[i][j], factor, e.load(places[i][j])))
 
-        e.switch(mode, {REPLACE: replace, ADD_SCALED: add_scaled})
+        def add_pulled():
+            factor, of_c = e.splat_double(alpha), e.splat_double(pull)
+            for i in range(rows):
+                for j in range(vectors):
+                    before = e.load(places[i][j])
+                    e.store(places[i][j], e.fma(e.fma(of_c, before, results[i][j]), factor, before))
+
+        e.switch(mode, {REPLACE: replace, ADD_SCALED: add_scaled, ADD_PULLED: add_pulled})
 
     return tile
 
 
 def _tile(rows, vectors):
-    return intrinsic("n(p,i,p,i,i,p,i,i,p,i,i,f)")(_emit_tile(rows, vectors))
+    return intrinsic("n(p,i,p,i,i,p,i,i,p,i,i,f,f)")(_emit_tile(rows, vectors))
 
 
 tall_2, tall_1 = _tile(TALL_ROWS, 2), _tile(TALL_ROWS, 1)
@@ -75,31 +83,31 @@ four_2, four_1 = _tile(4, 2), _tile(4, 1)
 one_2, one_1 = _tile(1, 2), _tile(1, 1)
 
 
-@kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,i)")
-def panel_product_1(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, rows):
+@kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,f,i)")
+def panel_product_1(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull, rows):
     """`panel_product` for one vector of columns."""
     i = 0
     while i + TALL_STEP <= rows:
         tall_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-               at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+               at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
         if TALL_STEP > TALL_ROWS:
             h = i + TALL_ROWS
             tall_1(at(c, h * c_row), c_row, at(a, h * a_row), a_row, a_k, b, b_k, depth,
-                   at(start, h * start_row), start_row, mode, alpha)  # fmt: skip
+                   at(start, h * start_row), start_row, mode, alpha, pull)  # fmt: skip
         i += TALL_STEP
     if rows - i == 1:
         one_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-              at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+              at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
         i += 1
     while i < rows:
         four_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-               at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+               at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
         i += 4
 
 
-@kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,i,i)")
-def panel_product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, rows, vectors):
-    """C = start + A B (or C + alpha of that) for any number of rows and a panel of 1 or 2 vectors of columns.
+@kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,f,i,i)")
+def panel_product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull, rows, vectors):
+    """C = start + A B (or what `mode` makes of that) for any number of rows and a panel of 1 or 2 vectors of columns.
 
     Rows are taken four at a time at the end: C and A must have room for rows rounded up to 4, unless there is one.
     """
@@ -107,21 +115,21 @@ def panel_product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode
     if WIDE and vectors == 2:
         while i + TALL_STEP <= rows:
             tall_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-                   at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+                   at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
             i += TALL_STEP
         if rows - i == 1:
             one_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-                  at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+                  at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
             i += 1
         while i < rows:
             four_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-                   at(start, i * start_row), start_row, mode, alpha)  # fmt: skip
+                   at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
             i += 4
     else:
         lanes = lanes_of(c)
         for j in range(vectors):
             panel_product_1(at(c, j * lanes), c_row, a, a_row, a_k, at(b, j * lanes), b_k, depth,
-                            at(start, j * lanes), start_row, mode, alpha, rows)  # fmt: skip
+                            at(start, j * lanes), start_row, mode, alpha, pull, rows)  # fmt: skip
 
 
 def emit_transposed(e, rows):

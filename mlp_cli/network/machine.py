@@ -139,16 +139,16 @@ class Machine:
         record["clip_value"] = np.inf if config.optimizer.clip_value is None or check else config.optimizer.clip_value
         record["clip_norm"] = config.optimizer.clip_norm if clip else 0.0
         record["optimizer"] = network.optimizer_code
-        # the direct path changes the weights by -rate * gradient and nothing else
-        record["plain"] = (
+        # the direct path changes the weights by -rate * (gradient + l2 * weights) and nothing else
+        record["direct"] = (
             network.moment_count == 0
             and not penalty.l1
-            and not penalty.l2
             and not penalty.weight_decay
             and config.optimizer.clip_value is None
         )
         record["keep_gradient"] = keep
-        record["by_sample"] = batch_size == 1 and record["plain"] and not keep and max_norm is None and program.is_chain
+        plain = record["direct"] and not penalty.l2 and not keep and max_norm is None
+        record["by_sample"] = batch_size == 1 and plain and program.is_chain
         record["batch_size"], record["chunk_rows"], record["training"] = batch_size, chunk, 1
         record["parameter_count"] = program.parameter_size
         held = program.parameter_size * (1 + network.moment_count) * network.dtype.itemsize
