@@ -72,11 +72,12 @@ def backward_of_inputs(e, dx, w, width, panel, units, d, x, rate):
         places = [e.at(square, width * i) for i in range(e.lanes)]
         rows = [e.load(place) for place in places]
         slope = e.at(d, v * e.lanes)
-        slopes, columns = e.load(slope), emit_transposed(e, rows)
+        slopes = e.load(slope)
         for first, here in e.in_fours(units - v * e.lanes):
             with here:
-                for k in range(first, first + 4):
-                    total.set(e.fma(e.splat(e.lane(slopes, k)), columns[k], total.get()))
+                four = range(first, first + 4)
+                for k, column in zip(four, emit_transposed(e, rows, four), strict=True):
+                    total.set(e.fma(e.splat(e.lane(slopes, k)), column, total.get()))
         for place, row, x_i in zip(places, rows, x_rows, strict=True):
             e.store(place, e.fma(e.fma(x_i, slopes, 0.0), rate, row))
     e.store(dx, total.get())

@@ -132,20 +132,24 @@ def panel_product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode
                             at(start, j * lanes), start_row, mode, alpha, pull, rows)  # fmt: skip
 
 
-def emit_transposed(e, rows):
-    """The columns of a square that lies in L vectors: ever larger squares of it are exchanged."""
-    n, rows = e.lanes, list(rows)
-    step = 1
-    while step < n:
-        # lanes of (x, y) that make the two rows after the exchange of step x step squares
-        first = [j if not j & step else n + j - step for j in range(n)]
-        second = [j + step if not j & step else n + j for j in range(n)]
-        for i in range(n):
-            if not i & step:
-                x, y = rows[i], rows[i + step]
-                rows[i], rows[i + step] = e.shuffle(x, y, first), e.shuffle(x, y, second)
-        step *= 2
-    return rows
+def emit_transposed(e, rows, wanted=None):
+    """The columns with the numbers `wanted`, or all, of a square that lies in L vectors.
+
+    Ever smaller squares of it are exchanged; four columns take 20 exchanges of 16 rows, all of them 64.
+    """
+    n = e.lanes
+    made = {(n, i): row for i, row in enumerate(rows)}
+
+    def vector(step, i):
+        """Vector i after squares of `step` x `step`, and all larger ones, were exchanged."""
+        if (step, i) not in made:
+            x, y = vector(2 * step, i & ~step), vector(2 * step, i | step)
+            # the lanes of x and y that become this vector
+            lanes = [j + (i & step) if not j & step else n + j - step + (i & step) for j in range(n)]
+            made[step, i] = e.shuffle(x, y, lanes)
+        return made[step, i]
+
+    return [vector(1, i) for i in (range(n) if wanted is None else wanted)]
 
 
 @intrinsic("n(p,i,p,i)")
