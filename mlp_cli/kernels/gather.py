@@ -191,19 +191,29 @@ def write_class(job, target, number):
         store(target, job.high)
 
 
+@kernel("n(job,p,p,i)")
+def fetch_inputs(job, base, inputs, row):
+    """A row's inputs, as numbers of the network's type."""
+    x = address_of(job.x, stored_row(job, row), job.x_stride)
+    if job.x_element == AS_THEY_ARE:
+        copy_row(inputs, like(base, x), job.features)
+    else:
+        convert_row(inputs, x, job.features, job.x_element, job.x_shift, job.x_scale)
+
+
+@kernel("n(job,p,i,i)")
+def fetch_target(job, base, row, i):
+    """A row's targets, where they are numbers, as those of row i of a batch."""
+    if job.target_values != 0:
+        target = at(base, job.target + i * job.target_stride)
+        copy_row(target, at(like(base, job.target_values), row * job.outputs_count), job.outputs_count)
+
+
 @kernel("n(job,p,rows,i,i,i)")
 def gather(job, base, rows, first_draw, start, n):
     """Inputs, and targets that are numbers, of a batch's rows start … start + n - 1; its draws begin at first_draw."""
     for i in range(start, start + n):
         prefetch_row(job, rows, first_draw + i)
         row = int(rows[first_draw + i])
-        inputs = at(base, job.input + i * job.input_stride)
-        x = address_of(job.x, stored_row(job, row), job.x_stride)
-        if job.x_element == AS_THEY_ARE:
-            copy_row(inputs, like(base, x), job.features)
-        else:
-            convert_row(inputs, x, job.features, job.x_element, job.x_shift, job.x_scale)
-        if job.target_values != 0:
-            target = at(base, job.target + i * job.target_stride)
-            values = like(base, job.target_values)
-            copy_row(target, at(values, row * job.outputs_count), job.outputs_count)
+        fetch_inputs(job, base, at(base, job.input + i * job.input_stride), row)
+        fetch_target(job, base, row, i)

@@ -10,38 +10,41 @@ from mlp_cli.kernels.accounting import account, end_step
 from mlp_cli.kernels.activations import LINEAR, activate, activate_backward
 from mlp_cli.kernels.dense import dense_forward, panel_columns, whole_vectors
 from mlp_cli.kernels.emit import Value
-from mlp_cli.kernels.gather import copy_row, gather
+from mlp_cli.kernels.gather import fetch_inputs, fetch_target, prefetch_row
 from mlp_cli.kernels.jit import kernel
-from mlp_cli.kernels.lanes import at, intrinsic, lanes_of, load, vfma, vfull, vload, vstore
+from mlp_cli.kernels.lanes import at, intrinsic, lanes_of, like, load, vfma, vfull, vload, vstore
 from mlp_cli.kernels.layout import HALT, SCRATCH_COEFFICIENTS
+from mlp_cli.kernels.memory import address_of
 from mlp_cli.kernels.optimizers import RATE, take_coefficients
 from mlp_cli.kernels.rows import finish_outputs, meet_loss_of_row
 from mlp_cli.kernels.threads import atomic_load
-from mlp_cli.kernels.tile import emit_transposed
+from mlp_cli.kernels.tile import WIDE, emit_transposed
 
 
 def _emit_update_and_product(vectors: int):
-    """A generator for a panel of one or two vectors: W - rate x_oldᵀ d in place, and z = (b - rate d) + x W of that.
+    """A generator for a panel of one or two vectors, or two panels: W - rate x_oldᵀ d in place, and z = (b - rate d) +
+    x W of that. Two panels are four chains, of which each waits for itself only.
 
-    width: columns of the panel. depth: inputs.
+    width: columns of a panel. panel: elements from one to the next. depth: inputs.
     """
 
-    def emit(e, z, w, width, bias, x_old, d, rate, x, depth):
+    def emit(e, z, w, width, panel, bias, x_old, d, rate, x, depth):
         rate = e.splat_double(-rate)
         places = [e.lanes * j for j in range(vectors)]
+        columns = [e.at(w, panel * (j // 2) + e.lanes * (j % 2)) for j in range(vectors)]
         slopes = [e.load(e.at(d, place)) for place in places]
         starts = [e.fma(slope, rate, e.load(e.at(bias, place))) for slope, place in zip(slopes, places, strict=True)]
         for place, start in zip(places, starts, strict=True):
             e.store(e.at(bias, place), start)
         sums = [e.variable(start) for start in starts]
         with e.loop(depth) as k:
-            row = e.at(w, k * width)
             before, now = (e.splat(e.load_scalar(e.at(source, k))) for source in (x_old, x))
-            for place, slope, total in zip(places, slopes, sums, strict=True):
+            for column, slope, total in zip(columns, slopes, sums, strict=True):
+                place = e.at(column, k * width)
                 # product and step are rounded apart, as where the gradient of a batch is summed first
                 gradient = e.fma(before, slope, 0.0)
-                weight = e.fma(gradient, rate, e.load(e.at(row, place)))
-                e.store(e.at(row, place), weight)
+                weight = e.fma(gradient, rate, e.load(place))
+                e.store(place, weight)
                 total.set(e.fma(now, weight, total.get()))
         for place, total in zip(places, sums, strict=True):
             e.store(e.at(z, place), total.get())
@@ -49,8 +52,9 @@ def _emit_update_and_product(vectors: int):
     return emit
 
 
-update_and_product_1 = intrinsic("n(p,p,i,p,p,p,f,p,i)")(_emit_update_and_product(1))
-update_and_product_2 = intrinsic("n(p,p,i,p,p,p,f,p,i)")(_emit_update_and_product(2))
+update_and_product_1 = intrinsic("n(p,p,i,i,p,p,p,f,p,i)")(_emit_update_and_product(1))
+update_and_product_2 = intrinsic("n(p,p,i,i,p,p,p,f,p,i)")(_emit_update_and_product(2))
+update_and_product_4 = intrinsic("n(p,p,i,i,p,p,p,f,p,i)")(_emit_update_and_product(4))
 
 
 @intrinsic("n(p,p,i,i,i,p,p,f)")
@@ -90,12 +94,19 @@ def update_and_forward(op, parameters, base, x_old, rate, x):
     lanes = lanes_of(base)
     width = panel_columns(base, op.units)
     panel = width * whole_vectors(base, op.inputs)
-    for j in range(0, op.units, width):
+    j = 0
+    while j < op.units:
         weight, bias = at(parameters, op.weight + j // width * panel), at(parameters, op.bias + j)
-        if op.units - j > lanes:
-            update_and_product_2(at(z, j), weight, width, bias, x_old, at(d, j), rate, x, op.inputs)
+        vectors = whole_vectors(base, op.units - j) // lanes
+        if WIDE and vectors >= 4:
+            vectors = 4
+            update_and_product_4(at(z, j), weight, width, panel, bias, x_old, at(d, j), rate, x, op.inputs)
+        elif vectors >= 2:
+            vectors = 2
+            update_and_product_2(at(z, j), weight, width, panel, bias, x_old, at(d, j), rate, x, op.inputs)
         else:
-            update_and_product_1(at(z, j), weight, width, bias, x_old, at(d, j), rate, x, op.inputs)
+            update_and_product_1(at(z, j), weight, width, panel, bias, x_old, at(d, j), rate, x, op.inputs)
+        j += vectors * lanes
     if op.activation != LINEAR:
         y = at(base, op.result)
         activate(op.activation, op.a, op.b, y, op.result_stride, z, op.before_stride, 1, op.units)
@@ -123,13 +134,24 @@ def backward_and_update(op, parameters, base, rate):
         vstore(at(bias, j), vfma(vload(at(d, j)), vfull(base, -rate), vload(at(bias, j))))
 
 
-@kernel("n(job,ops,p,p,p,rows,i,f)")
-def train_sample(job, ops, parameters, base, scratch, rows, step, rate):
-    """A sample through the network and back. The first layer makes the step of the sample before, at its `rate`; that
-    of this sample waits."""
-    x, x_old = at(base, job.input), at(base, job.input + job.input_stride)
-    copy_row(x_old, x, job.features)
-    gather(job, base, rows, step, 0, 1)
+@kernel("p(job,p,rows,i)")
+def sample_at(job, base, rows, step):
+    """The inputs of a step's sample: where they are stored if they can be used there, else fetched to one of two rows,
+    in turns, since those of the sample before are still needed. Its targets are fetched."""
+    prefetch_row(job, rows, step)
+    row = int(rows[step])
+    fetch_target(job, base, row, 0)
+    if job.rows_apart:
+        return like(base, address_of(job.x, row, job.x_stride))
+    inputs = at(base, job.input + (step & 1) * job.input_stride)
+    fetch_inputs(job, base, inputs, row)
+    return inputs
+
+
+@kernel("n(job,ops,p,p,p,rows,i,f,p,p)")
+def train_sample(job, ops, parameters, base, scratch, rows, step, rate, x_old, x):
+    """A sample, of inputs x, through the network and back. The first layer makes the step of the sample before, at its
+    `rate`; that of this sample waits."""
     update_and_forward(ops[0], parameters, base, x_old, rate, x)
     for number in range(1, ops.shape[0]):
         dense_forward(ops[number], parameters, base, scratch, 0, 1)
@@ -150,13 +172,14 @@ def train_samples(job, ops, parameters, base, scratch, rows, coefficients):
     for j in range(0, first.units, lanes_of(base)):
         vstore(at(base, first.result_gradient + j), vfull(base, 0.0))
     rate = 0.0
+    x = sample_at(job, base, rows, job.first_step)
     for step in range(job.first_step, job.end_step):
         if atomic_load(job.control, HALT) <= step:
             break
         take_coefficients(coefficients, step - job.first_step, scratch)
-        train_sample(job, ops, parameters, base, scratch, rows, step, rate)
+        x_old, x = x, sample_at(job, base, rows, step)
+        train_sample(job, ops, parameters, base, scratch, rows, step, rate, x_old, x)
         rate = load(at(scratch, SCRATCH_COEFFICIENTS + RATE))
         account(job, base, rows, step, 1, step)
         end_step(job, step)
-    x = at(base, job.input)
     update_and_forward(first, parameters, base, x, rate, x)

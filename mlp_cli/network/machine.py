@@ -149,6 +149,7 @@ class Machine:
         record["keep_gradient"] = keep
         plain = record["direct"] and not penalty.l2 and not keep and max_norm is None
         record["by_sample"] = batch_size == 1 and plain and program.is_chain
+        record["rows_apart"] = rows.elements_apart(network.dtype)
         record["batch_size"], record["chunk_rows"], record["training"] = batch_size, chunk, 1
         record["parameter_count"] = program.parameter_size
         held = program.parameter_size * (1 + network.moment_count) * network.dtype.itemsize
