@@ -12,6 +12,7 @@ from reference import Trainer, encode
 
 from mlp_cli import config as configs
 from mlp_cli import optimizers, rng
+from mlp_cli.data.stored import StoredRows
 from mlp_cli.errors import ConfigError
 from mlp_cli.kernels import build, jit, layout, processor
 from mlp_cli.kernels.library import Library
@@ -78,10 +79,13 @@ class Examples:
             return SimpleNamespace(kind="regression", classes=None, targets=targets)
         return SimpleNamespace(kind="classification", classes=tuple(map(str, range(self.count))), targets=("t",))
 
-    def rows(self, dtype):
-        """The same for the kernels."""
+    def rows(self, dtype, copied=False):
+        """The same for the kernels; with `copied`, stored in a way that the kernels have to make numbers of."""
         values = None if self.values is None else np.ascontiguousarray(self.values, dtype)
-        return Rows(np.ascontiguousarray(self.x, dtype), self.classes, values, self.w)
+        x = np.ascontiguousarray(self.x, dtype)
+        if copied:
+            x = StoredRows(x, x.dtype, shift=np.zeros(x.shape[1]), scale=np.ones(x.shape[1]))
+        return Rows(x, self.classes, values, self.w)
 
 
 def examples(n, features, outputs, loss="half_quadratic", weighted=False, seed=0):
@@ -104,10 +108,11 @@ def examples(n, features, outputs, loss="half_quadratic", weighted=False, seed=0
 class Pair:
     """The product's network and its twin with the same initial numbers, to be trained on the same batches.
 
-    `threads` is a number of threads that is really used, however small the net.
+    `threads` is a number of threads that is really used, however small the net. With `copied` inputs, no row is used
+    where it lies.
     """
 
-    def __init__(self, config, rows: Examples, batch_size=None, threads=1, check=False):
+    def __init__(self, config, rows: Examples, batch_size=None, threads=1, check=False, copied=False):
         self.config, self.rows = config, rows
         self.batch_size = batch_size or len(rows.x)
         self.steps = -(-len(rows.x) // self.batch_size)
@@ -119,7 +124,7 @@ class Pair:
         self.network.start_optimizer()
         self.machine = Machine(self.network, threads)
         with mock.patch.object(machine, "WORK_PER_THREAD", 1):
-            self.machine.prepare_training(rows.rows(config.dtype), self.batch_size, check)
+            self.machine.prepare_training(rows.rows(config.dtype, copied), self.batch_size, check)
         self.twin = self.make_twin()
 
     def __enter__(self):

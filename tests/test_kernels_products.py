@@ -146,7 +146,7 @@ def test_add_scaled_rounds_once(dtype):
 
 
 @both_types
-@pytest.mark.parametrize("rows", (1, 3, 8, 21))
+@pytest.mark.parametrize("rows", [1, 3, 8, 21])
 def test_add_pulled_is_the_step_from_a_penalised_gradient(dtype, rows):
     """C + alpha (A B + pull C) to the bits of three fused operations apart: the sum, the penalty's part, the step."""
     random = np.random.default_rng(4)

@@ -136,7 +136,9 @@ def test_tensors_of_another_network_are_refused():
 
 @both_types
 def test_memory_needed_is_what_a_machine_takes(dtype):
-    with made(dtype, optimizer={"name": "adam", "clip_norm": 1.0}) as pair:
+    """At most, that is: where the rows of a batch are copied."""
+    config = configure(LAYER_OF_EACH_KIND, dtype=dtype, optimizer={"name": "adam", "clip_norm": 1.0})
+    with Pair(config, examples(9, 4, 3), copied=True) as pair:
         machine, network = pair.machine, pair.network
         taken = [machine._kept["workspace"], machine.gradient, network.parameters, *network.moments]
         assert memory_needed(network, pair.batch_size) == sum(array.nbytes for array in taken)
@@ -150,10 +152,19 @@ def test_small_steps_stay_on_one_thread():
 
 def test_rows_of_the_workspace_are_whole_tiles_apart():
     """Every buffer begins on a vector and has room for whole tiles of rows."""
-    with made("float32") as pair:
+    with Pair(configure(LAYER_OF_EACH_KIND, dtype="float32"), examples(9, 4, 3), copied=True) as pair:
         placed = pair.machine._placed
         assert placed.rows % 8 == 0
         assert pair.machine._kept["workspace"].ctypes.data % layout.VECTOR_BYTES == 0
         for start, stride in zip(placed.values, placed.strides, strict=True):
             assert start % layout.lane_count("float32") == 0
             assert stride % layout.lane_count("float32") == 0
+
+
+@both_types
+def test_rows_used_where_they_lie_take_an_address_of_the_workspace(dtype):
+    with made(dtype) as pair:
+        placed = pair.machine._placed
+        assert placed.inputs_elsewhere
+        assert placed.strides[0] * np.dtype(dtype).itemsize == layout.ADDRESS_BYTES
+        assert all(start % layout.lane_count(dtype) == 0 for start in placed.values)

@@ -1,5 +1,6 @@
 """Training as a whole: a net worked by hand, random nets step by step beside the twin, and an epoch's running sums."""
 
+import itertools
 import math
 
 import numpy as np
@@ -238,15 +239,36 @@ def test_one_sample_a_step_has_the_bits_of_the_general_path(loss, dtype):
     output = {"activation": "softmax"} if loss == "cross_entropy" else {"units": 2}
     layers = [{"units": 37, "activation": "tanh"}, {"units": 18, "activation": "gelu"}, output]
     digests = set()
-    for by_sample in (1, 0):
-        rows = examples(60, 21, 2, loss, weighted=True)
-        with Pair(configure(layers, loss, dtype=dtype), rows, batch_size=1) as pair:
+    for by_sample, copied in itertools.product((1, 0), (True, False)):
+        rows = examples(60, 24, 2, loss, weighted=True)
+        with Pair(configure(layers, loss, dtype=dtype), rows, batch_size=1, copied=copied) as pair:
             assert pair.machine._training["by_sample"][0] == 1
+            assert pair.machine._training["in_place"][0] == (not copied)
             pair.machine._training["by_sample"] = by_sample
             pair.train(0, 11)
             pair.train(11)
             digests.add(pair.digest())
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("units", [3, 16, 33, 70])
+@pytest.mark.parametrize(("n", "batch_size"), [(45, 15), (70, 64), (300, 300), (515, 257)])
+def test_rows_used_where_they_lie_give_the_bits_of_copied_ones(n, batch_size, units, dtype):
+    """Batches of whole tiles and of broken ones, with a gradient that is used at once or gathered over chunks."""
+    layers = [{"units": units, "activation": "tanh"}, {"activation": "softmax"}]
+    digests, outputs = set(), set()
+    for copied, threads in itertools.product((True, False), (1, 2)):
+        rows = examples(n, 12, 3, "cross_entropy", weighted=True)
+        config = configure(layers, "cross_entropy", dtype=dtype, rate=0.1)
+        with Pair(config, rows, batch_size, threads=threads, copied=copied) as pair:
+            assert pair.machine._training["in_place"][0] == (not copied)
+            pair.order = pair.order[::-1].copy()
+            pair.train()
+            digests.add(pair.digest())
+            found, losses = pair.machine.evaluate(rows.rows(dtype, copied))
+            outputs.add(found.tobytes() + losses.tobytes())
+    assert len(digests) == len(outputs) == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

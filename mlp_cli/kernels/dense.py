@@ -27,6 +27,8 @@ from mlp_cli.kernels.tile import (
     TALL_STEP,
     UPDATE_ROWS,
     panel_product,
+    product_of_columns,
+    product_of_rows,
     transpose_square,
 )
 
@@ -54,25 +56,20 @@ def share_start(total, unit, task, tasks):
 
 @kernel("n(op,p,p,p,i,i)")
 def dense_forward(op, parameters, base, scratch, start, n):
-    """y = f(x W + b) for rows start … start + n - 1."""
+    """y = f(x W + b) for rows start … start + n - 1. The bias is where the products' sums begin."""
     x = at(base, op.source + start * op.source_stride)
-    dense_forward_of(op, parameters, x, op.source_stride, base, start, n)
-
-
-@kernel("n(op,p,p,i,p,i,i)")
-def dense_forward_of(op, parameters, x, x_stride, base, start, n):
-    """`dense_forward` of n rows x, wherever they lie; numbers are read one by one, so x may begin at any of them.
-
-    The bias is where the products' sums begin.
-    """
     z = at(base, op.before + start * op.before_stride)
     width = panel_columns(x, op.units)
     panel = width * whole_vectors(x, op.inputs)
     weight, bias = at(parameters, op.weight), at(parameters, op.bias)
     for j in range(0, op.units, width):
         vectors = whole_vectors(x, min(width, op.units - j)) // lanes_of(x)
-        panel_product(at(z, j), op.before_stride, x, x_stride, 1, weight, width, op.inputs,
-                      at(bias, j), 0, REPLACE, 1.0, 0.0, n, vectors)  # fmt: skip
+        if op.elsewhere:
+            product_of_rows(at(z, j), op.before_stride, x, op.source_stride, 1, weight, width, op.inputs,
+                            at(bias, j), 0, REPLACE, 1.0, 0.0, n, vectors)  # fmt: skip
+        else:
+            panel_product(at(z, j), op.before_stride, x, op.source_stride, 1, weight, width, op.inputs,
+                          at(bias, j), 0, REPLACE, 1.0, 0.0, n, vectors)  # fmt: skip
         weight = at(weight, panel)
     if op.activation != LINEAR:
         y = at(base, op.result + start * op.result_stride)
@@ -169,31 +166,43 @@ def is_direct(job, n):
     return job.direct and not job.keep_gradient and n <= ROW_BLOCK
 
 
+@kernel("n(op,p,p,p,p,i,i,i,i,f,f,i,i)")
+def product_with_inputs(op, c, base, d, zeros, i, k, depth, mode, alpha, pull, rows, vectors):
+    """C = xᵀ d, or what `mode` makes of that: `rows` inputs from i of `depth` rows from k of the batch."""
+    width = panel_columns(c, op.units)
+    x, d = at(base, op.source + k * op.source_stride), at(d, k * op.result_stride)
+    if op.elsewhere:
+        product_of_columns(c, width, x, i, op.source_stride, d, op.result_stride, depth, zeros, 0,
+                           mode, alpha, pull, rows, vectors)  # fmt: skip
+    else:
+        panel_product(c, width, at(x, i), 1, op.source_stride, d, op.result_stride, depth, zeros, 0,
+                      mode, alpha, pull, rows, vectors)  # fmt: skip
+
+
 @kernel("n(job,op,p,p,p,i,i,i,i,i,i)")
 def weight_block(job, op, parameters, base, scratch, n, first_chunk, i, rows, j, vectors):
     """dW = xᵀ dz for `rows` inputs from i and one panel of units from j, and the step on it unless it is kept."""
-    x, d = at(base, op.source + i), at(base, op.result_gradient + j)
-    lanes = lanes_of(x)
-    width = panel_columns(x, op.units)
-    offset = op.weight + j * whole_vectors(x, op.inputs) + i * width
+    d = at(base, op.result_gradient + j)
+    lanes = lanes_of(d)
+    width = panel_columns(d, op.units)
+    offset = op.weight + j * whole_vectors(d, op.inputs) + i * width
     zeros = at(scratch, SCRATCH_ZEROS)
     if is_direct(job, n):
         if job.far_parameters:
             prefetch_vectors(at(parameters, offset), rows * width // lanes)
         rate = load(at(scratch, SCRATCH_COEFFICIENTS + RATE))
         mode = ADD_SCALED if job.l2 == 0.0 else ADD_PULLED
-        panel_product(at(parameters, offset), width, x, 1, op.source_stride, d, op.result_stride, n, zeros, 0,
-                      mode, -rate, job.l2, rows, vectors)  # fmt: skip
+        product_with_inputs(op, at(parameters, offset), base, d, zeros, i, 0, n, mode, -rate, job.l2, rows, vectors)
         return
-    g = at(like(x, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
+    g = at(like(d, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
     if job.far_parameters and job.keep_gradient:
         prefetch_vectors(g, rows * width // lanes)
     elif job.far_parameters:
         prefetch_parameters(job, parameters, offset, rows * width // lanes)
     for k in range(0, n, ROW_BLOCK):
         mode = REPLACE if k == 0 and (first_chunk or not job.keep_gradient) else ADD_SCALED
-        panel_product(g, width, at(x, k * op.source_stride), 1, op.source_stride, at(d, k * op.result_stride),
-                      op.result_stride, min(ROW_BLOCK, n - k), zeros, 0, mode, 1.0, 0.0, rows, vectors)  # fmt: skip
+        depth = min(ROW_BLOCK, n - k)
+        product_with_inputs(op, g, base, d, zeros, i, k, depth, mode, 1.0, 0.0, rows, vectors)
     if not job.keep_gradient:
         if vectors * lanes < width:
             for row in range(rows):

@@ -8,7 +8,7 @@ never shows in the bits.
 import math
 
 from mlp_cli.kernels.accounting import account, end_step
-from mlp_cli.kernels.dense import dense_forward_of, dense_gradient, panel_columns, share_start, update_stretch
+from mlp_cli.kernels.dense import dense_gradient, panel_columns, share_start, update_stretch
 from mlp_cli.kernels.gather import gather
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import (
@@ -51,7 +51,7 @@ from mlp_cli.kernels.layout import (
     STOP_NOW,
     UPDATE,
 )
-from mlp_cli.kernels.memory import address_of, double_at, int32_at, set_double_at, set_int32_at
+from mlp_cli.kernels.memory import double_at, int32_at, set_double_at, set_int32_at
 from mlp_cli.kernels.norms import batch_norm_gradient, batch_norm_statistics, batch_norm_sums, layer_norm_gradient
 from mlp_cli.kernels.optimizers import CLIP_FACTOR, sum_of_squares, take_coefficients
 from mlp_cli.kernels.rows import backward, copy_out, finish_outputs, forward, meet_loss
@@ -268,21 +268,6 @@ def train_steps(parameters, jobs, ops, blocks, phases, rows, coefficients, threa
                     return
 
 
-@kernel("n(job,ops,p,p,p,rows,i,i)")
-def forward_of_block(job, ops, parameters, base, scratch, rows, first, n):
-    """The forward pass of n rows from `first`, in the order in which they are stored: a first layer whose products can
-    read them where they lie does so."""
-    begin = 0
-    # products take rows four at a time: those behind a last, shorter block need not exist
-    if job.rows_apart and n == ROW_BLOCK:
-        x = like(base, address_of(job.x, first, job.x_stride))
-        dense_forward_of(ops[0], parameters, x, job.rows_apart, base, 0, n)
-        begin = 1
-    else:
-        gather(job, base, rows, first, 0, n)
-    forward(job, ops, parameters, base, scratch, begin, ops.shape[0], 0, n, first)
-
-
 @kernel("n(s[:],jobs,ops,rows,i)", entry=True)
 def evaluate_rows(parameters, jobs, ops, rows, thread):
     """Outputs, losses and predicted classes of all `rows`, which threads claim in blocks of ROW_BLOCK."""
@@ -298,7 +283,8 @@ def evaluate_rows(parameters, jobs, ops, rows, thread):
         if first >= total:
             break
         n = min(ROW_BLOCK, total - first)
-        forward_of_block(job, ops, p, base, scratch, rows, first, n)
+        gather(job, base, rows, first, 0, n)
+        forward(job, ops, p, base, scratch, 0, ops.shape[0], 0, n, first)
         if job.target_classes != 0 or job.target_values != 0:
             meet_loss(job, base, scratch, rows, first, 0, n, first, n)
         finish_outputs(job, base, 0, n)

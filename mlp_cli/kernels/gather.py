@@ -22,7 +22,7 @@ from mlp_cli.kernels.lanes import (
     vstore_first,
 )
 from mlp_cli.kernels.layout import AS_THEY_ARE, CACHE_LINE, ELEMENTS
-from mlp_cli.kernels.memory import address_of, prefetch, uint32_at
+from mlp_cli.kernels.memory import address_of, prefetch, store_address, uint32_at
 
 DOUBLE = ir.DoubleType()
 # Bytes of a masked load: shorter ones would be made of scalars, longer ones would reach into the next line.
@@ -140,6 +140,12 @@ def stored_row(job, row):
     return row if job.x_rows == 0 else uint32_at(job.x_rows, row)
 
 
+@kernel("u(job,i)")
+def place_of(job, row):
+    """The address of a row's inputs."""
+    return address_of(job.x, stored_row(job, row), job.x_stride)
+
+
 @kernel("n(job,rows,i)")
 def prefetch_row(job, rows, draw):
     """Ask for the row that is met `job.ahead` draws after this one; where it is stored was asked for before that."""
@@ -147,7 +153,7 @@ def prefetch_row(job, rows, draw):
     row = int(rows[min(draw + job.ahead, last)])
     if job.x_rows != 0:
         prefetch(job.x_rows, 4 * int(rows[min(draw + 2 * job.ahead, last)]))
-    x = address_of(job.x, stored_row(job, row), job.x_stride)
+    x = place_of(job, row)
     for offset in range(0, job.x_bytes, CACHE_LINE):
         prefetch(x, offset)
     prefetch(x, job.x_bytes - 1)  # a row need not begin on a line
@@ -194,7 +200,7 @@ def write_class(job, target, number):
 @kernel("n(job,p,p,i)")
 def fetch_inputs(job, base, inputs, row):
     """A row's inputs, as numbers of the network's type."""
-    x = address_of(job.x, stored_row(job, row), job.x_stride)
+    x = place_of(job, row)
     if job.x_element == AS_THEY_ARE:
         copy_row(inputs, like(base, x), job.features)
     else:
@@ -211,9 +217,21 @@ def fetch_target(job, base, row, i):
 
 @kernel("n(job,p,rows,i,i,i)")
 def gather(job, base, rows, first_draw, start, n):
-    """Inputs, and targets that are numbers, of a batch's rows start … start + n - 1; its draws begin at first_draw."""
+    """Inputs, and targets that are numbers, of a batch's rows start … start + n - 1; its draws begin at first_draw.
+
+    Of inputs that can be used where they lie, only the addresses are noted.
+    """
     for i in range(start, start + n):
         prefetch_row(job, rows, first_draw + i)
         row = int(rows[first_draw + i])
-        fetch_inputs(job, base, at(base, job.input + i * job.input_stride), row)
+        inputs = at(base, job.input + i * job.input_stride)
+        if job.in_place:
+            store_address(inputs, place_of(job, row))
+        else:
+            fetch_inputs(job, base, inputs, row)
         fetch_target(job, base, row, i)
+    if job.in_place:
+        # products take rows four at a time: those beyond the last one are the last one again
+        last = place_of(job, int(rows[first_draw + start + n - 1]))
+        for i in range(start + n, (start + n + 3) // 4 * 4):
+            store_address(at(base, job.input + i * job.input_stride), last)

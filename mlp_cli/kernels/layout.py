@@ -33,6 +33,7 @@ ROWS, STATISTICS_FORWARD, STATISTICS_BACKWARD, GRADIENT, NORM, UPDATE, MAX_NORM 
 AS_THEY_ARE = 0
 ELEMENTS = ("float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool")
 CACHE_LINE = 64
+ADDRESS_BYTES = 8
 
 # Rows that one trip over the ops takes at a time, and the rows of one chain of a gradient's or a loss's sums.
 # Batches go through the workspace in chunks of whole blocks.
@@ -74,10 +75,11 @@ def _fields(ints: str, floats: str = "", addresses: str = "") -> np.dtype:
 
 # One op. Buffers are offsets into the workspace: row i of a buffer begins at offset + i * stride. `before` is what
 # the derivative of the activation is computed from: the pre-activations, or the result itself. `second` is the other
-# operand of add, highway and concat. `weight`, `bias` and `state` are offsets into the flat vectors.
+# operand of add, highway and concat. `elsewhere` says that the source holds the addresses of rows in place of the rows.
+# `weight`, `bias` and `state` are offsets into the flat vectors.
 OP = _fields(
     ints="""kind inputs units
-        source source_stride source_gradient source_write
+        source source_stride source_gradient source_write elsewhere
         result result_stride result_gradient
         before before_stride
         second second_stride second_gradient
@@ -98,7 +100,7 @@ JOB = _fields(
         totals_before state_before outputs
         seed""",
     ints="""features outputs_count row_count
-        x_stride x_bytes x_element rows_apart target_bytes ahead
+        x_stride x_bytes x_element in_place target_bytes ahead
         input input_stride output output_stride output_gradient target target_stride
         workspace_size scratch_size
         loss output_activation single_unit sum_reduction

@@ -49,6 +49,12 @@ def address_of(e, address, index, size):
     return address + index * size
 
 
+@intrinsic("n(p,u)")
+def store_address(e, pointer, address):
+    """Store an address, of 8 bytes, where elements would be."""
+    e.builder.store(address.llvm, e.builder.bitcast(pointer.llvm, INT64.as_pointer()), align=8)
+
+
 @intrinsic("n(u,i)", scalar="float64")
 def prefetch(e, address, offset):
     """Ask for the cache line at an address that need not even be valid, as far as the second level."""

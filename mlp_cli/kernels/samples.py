@@ -10,11 +10,10 @@ from mlp_cli.kernels.accounting import account, end_step
 from mlp_cli.kernels.activations import LINEAR, activate, activate_backward
 from mlp_cli.kernels.dense import dense_forward, panel_columns, whole_vectors
 from mlp_cli.kernels.emit import Value
-from mlp_cli.kernels.gather import fetch_inputs, fetch_target, prefetch_row
+from mlp_cli.kernels.gather import fetch_inputs, fetch_target, place_of, prefetch_row
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import at, intrinsic, lanes_of, like, load, vfma, vfull, vload, vstore
 from mlp_cli.kernels.layout import HALT, SCRATCH_COEFFICIENTS
-from mlp_cli.kernels.memory import address_of
 from mlp_cli.kernels.optimizers import RATE, take_coefficients
 from mlp_cli.kernels.rows import finish_outputs, meet_loss_of_row
 from mlp_cli.kernels.threads import atomic_load
@@ -141,8 +140,8 @@ def sample_at(job, base, rows, step):
     prefetch_row(job, rows, step)
     row = int(rows[step])
     fetch_target(job, base, row, 0)
-    if job.rows_apart:
-        return like(base, address_of(job.x, row, job.x_stride))
+    if job.in_place:
+        return like(base, place_of(job, row))
     inputs = at(base, job.input + (step & 1) * job.input_stride)
     fetch_inputs(job, base, inputs, row)
     return inputs

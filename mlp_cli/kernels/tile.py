@@ -1,11 +1,13 @@
 """The register tile that every matrix product is made of: C = start + A B for a few rows and one or two vectors.
 
 The accumulators are stack slots that LLVM promotes to registers. B is loaded along its rows; A is broadcast with any
-two strides, so that the gradient AᵀD is the same tile with A's strides exchanged. Each element of C is one chain of
-fused multiply-adds over k, whatever the tile: the same bits for every shape of tile and every processor.
+two strides, so that the gradient AᵀD is the same tile with A's strides exchanged, or from rows that lie anywhere. Each
+element of C is one chain of fused multiply-adds over k, whatever the tile: the same bits for every shape of tile and
+every processor.
 """
 
 from mlp_cli.kernels import processor
+from mlp_cli.kernels.emit import INT64, Value
 from mlp_cli.kernels.jit import kernel
 from mlp_cli.kernels.lanes import at, intrinsic, lanes_of
 
@@ -26,24 +28,64 @@ TALL_STEP = 8 if WIDE else 12
 GRADIENT_ROWS, UPDATE_ROWS = (32, 8) if WIDE else (24, 12)
 
 
-def _emit_tile(rows: int, vectors: int):
-    """A generator for the tile of `rows` x `vectors`.
+# --- where the numbers of A are -------------------------------------------------------------------------------------
 
-    c, c_row: C and its row stride. a, a_row, a_k: A, its stride from row to row and along k. b, b_k: B and its stride
-    along k. depth: the length of the chains. start, start_row: the accumulators' first values. mode, alpha, pull: see above.
+
+def _strided(e, a, a_row, a_k, first, rows):
+    """A[i, k] is element i a_row + k a_k from a."""
+
+    def column(k):
+        start = e.at(a, first * a_row + k * a_k)
+        return [e.at(start, a_row * i) for i in range(rows)]
+
+    return column
+
+
+def _row_at(e, cell):
+    """The row whose address lies in a cell."""
+    address = e.builder.load(e.builder.bitcast(cell.llvm, INT64.as_pointer()), align=8)
+    return Value(e, e.builder.inttoptr(address, cell.type))
+
+
+def _rows_elsewhere(e, a, a_row, a_k, first, rows):
+    """A[i, k] is number k of the row whose address lies i a_row elements from a."""
+    starts = [_row_at(e, e.at(a, (first + i) * a_row)) for i in range(rows)]
+    return lambda k: [e.at(start, k) for start in starts]
+
+
+def _columns_elsewhere(e, a, column, a_k, first, rows):
+    """A[i, k] is number column + i of the row whose address lies k a_k elements from a."""
+
+    def of(k):
+        start = e.at(_row_at(e, e.at(a, k * a_k)), column + first)
+        return [e.at(start, i) for i in range(rows)]
+
+    return of
+
+
+# --- tiles ----------------------------------------------------------------------------------------------------------
+
+
+def _tile(source, rows: int, vectors: int):
+    """The tile of `rows` x `vectors`, from row `first` of C and A, which it reads from one of the sources above.
+
+    c, c_row: C and its row stride. a, a_row, a_k: A. b, b_k: B and its stride along k. depth: the length of the chains.
+    start, start_row: the accumulators' first values. mode, alpha, pull: see above.
     """
 
-    def tile(e, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull):
+    @intrinsic("n(i,p,i,p,i,i,p,i,i,p,i,i,f,f)")
+    def tile(e, first, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull):
+        c, start = e.at(c, first * c_row), e.at(start, first * start_row)
         sums = [
             [e.variable(e.load(e.at(start, start_row * i + e.lanes * j))) for j in range(vectors)] for i in range(rows)
         ]
+        a_column = source(e, a, a_row, a_k, first, rows)
 
         def step(k):
             b_row = e.at(b, k * b_k)
             b_values = [e.load(e.at(b_row, e.lanes * j)) for j in range(vectors)]
-            a_column = e.at(a, k * a_k)
-            for i in range(rows):
-                a_value = e.splat(e.load_scalar(e.at(a_column, a_row * i)))
+            for i, place in enumerate(a_column(k)):
+                a_value = e.splat(e.load_scalar(place))
                 for j in range(vectors):
                     sums[i][j].set(e.fma(a_value, b_values[j], sums[i][j].get()))
 
@@ -74,62 +116,57 @@ def _emit_tile(rows: int, vectors: int):
     return tile
 
 
-def _tile(rows, vectors):
-    return intrinsic("n(p,i,p,i,i,p,i,i,p,i,i,f,f)")(_emit_tile(rows, vectors))
-
-
-tall_2, tall_1 = _tile(TALL_ROWS, 2), _tile(TALL_ROWS, 1)
-four_2, four_1 = _tile(4, 2), _tile(4, 1)
-one_2, one_1 = _tile(1, 2), _tile(1, 1)
-
-
-@kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,f,i)")
-def panel_product_1(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull, rows):
-    """`panel_product` for one vector of columns."""
-    i = 0
-    while i + TALL_STEP <= rows:
-        tall_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-               at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
-        if TALL_STEP > TALL_ROWS:
-            h = i + TALL_ROWS
-            tall_1(at(c, h * c_row), c_row, at(a, h * a_row), a_row, a_k, b, b_k, depth,
-                   at(start, h * start_row), start_row, mode, alpha, pull)  # fmt: skip
-        i += TALL_STEP
-    if rows - i == 1:
-        one_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-              at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
-        i += 1
-    while i < rows:
-        four_1(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-               at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
-        i += 4
-
-
-@kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,f,i,i)")
-def panel_product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull, rows, vectors):
-    """C = start + A B (or what `mode` makes of that) for any number of rows and a panel of 1 or 2 vectors of columns.
+def _panel_product(source):
+    """The kernel that computes C = start + A B, or what `mode` makes of that, for any number of rows and a panel of 1
+    or 2 vectors of columns.
 
     Rows are taken four at a time at the end: C and A must have room for rows rounded up to 4, unless there is one.
     """
-    i = 0
-    if WIDE and vectors == 2:
+    tall_2, tall_1 = _tile(source, TALL_ROWS, 2), _tile(source, TALL_ROWS, 1)
+    four_2, four_1 = _tile(source, 4, 2), _tile(source, 4, 1)
+    one_2, one_1 = _tile(source, 1, 2), _tile(source, 1, 1)
+
+    @kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,f,i)")
+    def product_of_one_vector(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull, rows):
+        i = 0
         while i + TALL_STEP <= rows:
-            tall_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-                   at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
+            tall_1(i, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull)
+            if TALL_STEP > TALL_ROWS:
+                tall_1(i + TALL_ROWS, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull)
             i += TALL_STEP
         if rows - i == 1:
-            one_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-                  at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
+            one_1(i, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull)
             i += 1
         while i < rows:
-            four_2(at(c, i * c_row), c_row, at(a, i * a_row), a_row, a_k, b, b_k, depth,
-                   at(start, i * start_row), start_row, mode, alpha, pull)  # fmt: skip
+            four_1(i, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull)
             i += 4
-    else:
-        lanes = lanes_of(c)
-        for j in range(vectors):
-            panel_product_1(at(c, j * lanes), c_row, a, a_row, a_k, at(b, j * lanes), b_k, depth,
-                            at(start, j * lanes), start_row, mode, alpha, pull, rows)  # fmt: skip
+
+    @kernel("n(p,i,p,i,i,p,i,i,p,i,i,f,f,i,i)")
+    def product(c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull, rows, vectors):
+        if WIDE and vectors == 2:
+            i = 0
+            while i + TALL_STEP <= rows:
+                tall_2(i, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull)
+                i += TALL_STEP
+            if rows - i == 1:
+                one_2(i, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull)
+                i += 1
+            while i < rows:
+                four_2(i, c, c_row, a, a_row, a_k, b, b_k, depth, start, start_row, mode, alpha, pull)
+                i += 4
+        else:
+            lanes = lanes_of(c)
+            for j in range(vectors):
+                product_of_one_vector(at(c, j * lanes), c_row, a, a_row, a_k, at(b, j * lanes), b_k, depth,
+                                      at(start, j * lanes), start_row, mode, alpha, pull, rows)  # fmt: skip
+
+    return product
+
+
+# A in memory with two strides; the rows of a batch where the data has them; their columns, for the gradient.
+panel_product = _panel_product(_strided)
+product_of_rows = _panel_product(_rows_elsewhere)
+product_of_columns = _panel_product(_columns_elsewhere)
 
 
 def emit_transposed(e, rows, wanted=None):

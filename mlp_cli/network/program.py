@@ -137,6 +137,11 @@ class Program:
         return first.kind == layout.DENSE and first.source not in read
 
     @property
+    def first_units(self) -> int:
+        """Columns of the first op's result."""
+        return self.buffers[self.ops[0].result]
+
+    @property
     def parameter_count(self) -> int:
         """Parameters without padding."""
         return sum(parameter.count for parameter in self.parameters)
@@ -148,9 +153,10 @@ class Program:
 
     # --- placing -------------------------------------------------------------------------------------------
 
-    def place(self, rows: int) -> "Placed":
-        """Give every buffer its place in a workspace for `rows` rows."""
-        return Placed(self, rows)
+    def place(self, rows: int, inputs_elsewhere: bool = False) -> "Placed":
+        """Give every buffer its place in a workspace for `rows` rows; that of the inputs holds their addresses alone if
+        they are used where they lie."""
+        return Placed(self, rows, inputs_elsewhere)
 
     def blocks(self) -> np.ndarray:
         """The table of parameters for the kernels (`layout.BLOCK`)."""
@@ -207,12 +213,15 @@ class Program:
 class Placed:
     """A program with addresses: `ops` (`layout.OP`), the workspace's size, and where input and output lie."""
 
-    def __init__(self, program: Program, rows: int):
+    def __init__(self, program: Program, rows: int, inputs_elsewhere: bool = False):
         self.program = program
         self.rows = -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
         dtype = program.dtype
         self.size = 0
         self.strides = [layout.row_stride(columns, dtype) for columns in program.buffers]
+        self.inputs_elsewhere = inputs_elsewhere
+        if inputs_elsewhere:
+            self.strides[0] = layout.ADDRESS_BYTES // dtype.itemsize
         self.values = [self._take(stride) for stride in self.strides]
         self.gradients = {}
         if program.training:
@@ -265,6 +274,7 @@ class Placed:
                 self.size += 4 * layout.padded(op.auxiliary_columns, program.dtype)
             for name, value in op.fields.items():
                 record[name] = value
+        table["elsewhere"][0] = self.inputs_elsewhere
         self._mark_gradients(table)
         return table
 
