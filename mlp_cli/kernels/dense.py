@@ -210,23 +210,6 @@ def weight_block(job, op, parameters, base, scratch, n, first_chunk, i, rows, j,
         update_stretch(job, parameters, scratch, g, offset, rows * width // lanes, 1)
 
 
-@kernel("n(job,op,p,p,p,i,i,i,i)")
-def weight_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
-    """A task's rows of dW = xᵀ dz, for one panel of units after the other."""
-    lanes = lanes_of(base)
-    width = panel_columns(base, op.units)
-    begin, end = share_start(op.inputs, 8, task, tasks), share_start(op.inputs, 8, task + 1, tasks)
-    in_place = job.keep_gradient or is_direct(job, n)
-    height = UPDATE_ROWS
-    if in_place:
-        # stripes only where they are asked for ahead: whole panels suit the processor's own prefetching better
-        height = GRADIENT_ROWS if job.far_parameters else max(end - begin, 1)
-    for j in range(0, op.units, width):
-        vectors = whole_vectors(base, min(width, op.units - j)) // lanes
-        for i in range(begin, end, height):
-            weight_block(job, op, parameters, base, scratch, n, first_chunk, i, min(height, end - i), j, vectors)
-
-
 @kernel("n(p,p,p,i,i,i,i)")
 def column_sums(out, d, factor, d_row, n, add, multiply):
     """One vector of columns: out = Σ d over n rows (times `factor`, a buffer with the same stride), or out + that.
@@ -246,55 +229,56 @@ def column_sums(out, d, factor, d_row, n, add, multiply):
 
 
 @kernel("n(p,p,i,i,i)")
-def four_column_sums(out, d, d_row, n, add):
-    """`column_sums` of four vectors of columns: four chains that do not wait for each other."""
+def two_column_sums(out, d, d_row, n, add):
+    """`column_sums` of two vectors of columns: two chains that do not wait for each other."""
     lanes = lanes_of(d)
     for k in range(0, n, ROW_BLOCK):
         total_0, total_1 = vfull(d, 0.0), vfull(d, 0.0)
-        total_2, total_3 = vfull(d, 0.0), vfull(d, 0.0)
         for i in range(k, min(k + ROW_BLOCK, n)):
             row = at(d, i * d_row)
             total_0 = vadd(total_0, vload(row))
             total_1 = vadd(total_1, vload(at(row, lanes)))
-            total_2 = vadd(total_2, vload(at(row, 2 * lanes)))
-            total_3 = vadd(total_3, vload(at(row, 3 * lanes)))
         if k > 0 or add:
             total_0 = vadd(vload(out), total_0)
             total_1 = vadd(vload(at(out, lanes)), total_1)
-            total_2 = vadd(vload(at(out, 2 * lanes)), total_2)
-            total_3 = vadd(vload(at(out, 3 * lanes)), total_3)
         vstore(out, total_0)
         vstore(at(out, lanes), total_1)
-        vstore(at(out, 2 * lanes), total_2)
-        vstore(at(out, 3 * lanes), total_3)
 
 
 @kernel("n(job,op,p,p,p,i,i,i,i)")
-def bias_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
-    """A task's columns of db = Σ dz, four vectors at a time while there are as many."""
-    d = at(base, op.result_gradient)
-    lanes = lanes_of(d)
-    begin, end = share_start(op.units, lanes, task, tasks), share_start(op.units, lanes, task + 1, tasks)
+def bias_gradient(job, op, parameters, base, scratch, n, first_chunk, j, vectors):
+    """db = Σ dz for one panel of units from j, and the step on it unless it is kept."""
+    d = at(base, op.result_gradient + j)
+    offset = op.bias + j
+    g = at(like(d, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
     add = job.keep_gradient and not first_chunk
-    j = begin
-    while j < end:
-        offset = op.bias + j
-        g = at(like(d, job.gradient), offset) if job.keep_gradient else at(scratch, SCRATCH_GRADIENT)
-        vectors = 4 if j + 3 * lanes < end else 1
-        if vectors == 4:
-            four_column_sums(g, at(d, j), op.result_stride, n, add)
-        else:
-            column_sums(g, at(d, j), d, op.result_stride, n, add, 0)
-        if not job.keep_gradient:
-            update_stretch(job, parameters, scratch, g, offset, vectors, 0)
-        j += vectors * lanes
+    if vectors == 2:
+        two_column_sums(g, d, op.result_stride, n, add)
+    else:
+        column_sums(g, d, d, op.result_stride, n, add, 0)
+    if not job.keep_gradient:
+        update_stretch(job, parameters, scratch, g, offset, vectors, 0)
 
 
 @kernel("n(job,op,p,p,p,i,i,i,i)")
 def dense_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks):
     """A task's share of dW = xᵀ dz and db = Σ dz over n rows, and the step on it unless the gradient is kept.
 
-    Each element is a chain over 128 rows; the chains are added in order of rows, whoever computes them.
+    Each element is a chain over 128 rows; the chains are added in order of rows, whoever computes them. A task has its
+    rows of dW, for one panel of units after the other, and its panels of db, which follow while dz is still near.
     """
-    weight_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
-    bias_gradient(job, op, parameters, base, scratch, n, first_chunk, task, tasks)
+    lanes = lanes_of(base)
+    width = panel_columns(base, op.units)
+    begin, end = share_start(op.inputs, 8, task, tasks), share_start(op.inputs, 8, task + 1, tasks)
+    bias_begin, bias_end = share_start(op.units, width, task, tasks), share_start(op.units, width, task + 1, tasks)
+    in_place = job.keep_gradient or is_direct(job, n)
+    height = UPDATE_ROWS
+    if in_place:
+        # stripes only where they are asked for ahead: whole panels suit the processor's own prefetching better
+        height = GRADIENT_ROWS if job.far_parameters else max(end - begin, 1)
+    for j in range(0, op.units, width):
+        vectors = whole_vectors(base, min(width, op.units - j)) // lanes
+        for i in range(begin, end, height):
+            weight_block(job, op, parameters, base, scratch, n, first_chunk, i, min(height, end - i), j, vectors)
+        if bias_begin <= j < bias_end:
+            bias_gradient(job, op, parameters, base, scratch, n, first_chunk, j, vectors)
