@@ -24,6 +24,7 @@ def evaluate(machine: Machine, model: Model, part: Split | Batch, look=None) -> 
     """All metrics of a part of the data. The loss is Σ w loss / n, whether or not the config's loss is a sum."""
     rows = model.rows(part)
     outputs, losses = machine.evaluate(rows, look)
+    # pairwise over float64 (n,): the order of the sum follows from the number of rows
     found = {"loss": float(np.sum(losses)) / max(len(rows), 1)}
     del losses
     if not model.coding.classes:

@@ -3,6 +3,9 @@
 A metric that the rows at hand do not define (the area under the ROC curve where there is one class only) is left out
 of the result, never NaN. Rows of weight 0 count as absent. A missing class is no reason to fail: averages over
 classes go over those that occur.
+
+Sums over rows are NumPy's, pairwise: halves of halves, cut where the number of rows says. Weights in the confusion
+matrix are added in order of rows, by blocks of BLOCK_ROWS. There are no dot products: their order is the processor's.
 """
 
 import math
@@ -156,7 +159,7 @@ def _ratio(part, whole):
 
 
 def _weighted_mean(values, weight):
-    """sum w v / sum w; the plain mean without weights."""
+    """sum w v / sum w; the plain mean without weights. Both are contiguous (n,), so that NumPy adds them pairwise."""
     return np.mean(values) if weight is None else np.sum(weight * values) / np.sum(weight)
 
 

@@ -287,9 +287,10 @@ def entry(signature):
     return lambda function: Entry(function, signature)
 
 
-def uses_512_bits(kernels, dtype):
-    """Whether the machine code of entry kernels has zmm registers."""
-    return "zmm" in processor.target_machine().emit_assembly(build.optimized(kernels, dtype))
+def vector_code(kernels, dtype):
+    """What the machine code of entry kernels has of these: 512-bit and 256-bit registers, fused multiply-adds."""
+    code = processor.target_machine().emit_assembly(build.optimized(kernels, dtype))
+    return {word for word in ("zmm", "ymm", "vfmadd") if word in code}
 
 
 def padded_rows(matrix, dtype, fill=0.0):

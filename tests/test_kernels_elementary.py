@@ -7,7 +7,6 @@ import decimal
 import hashlib
 import math
 import os
-import platform
 import subprocess
 import sys
 from decimal import Decimal
@@ -15,7 +14,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from engine import entry, uses_512_bits
+from engine import entry, vector_code
+from processors import PROCESSORS, of_x86
 
 from mlp_cli.kernels import elementary, lanes
 from mlp_cli.kernels.lanes import at, lanes_of, pointer_to, vload, vstore
@@ -271,22 +271,15 @@ def digest():
             y = evaluate(name, x)
             y[np.isnan(y)] = NAN
             digest.update(y.tobytes())
-            uses_zmm |= uses_512_bits([over_arrays(name).kernel], dtype)
+            uses_zmm |= "zmm" in vector_code([over_arrays(name).kernel], dtype)
     return digest.hexdigest(), uses_zmm
 
 
-HASWELL = "+avx,+avx2,+fma,+bmi,+bmi2,+sse4.2,+popcnt,-avx512f,-avx512dq,-avx512bw,-avx512vl,-avx512cd"
-
-
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the other processors are x86")
-@pytest.mark.parametrize(
-    "processor",
-    [{"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": HASWELL}, {"NUMBA_CPU_NAME": "generic"}],
-    ids=["haswell", "generic"],
-)
+@of_x86
+@pytest.mark.parametrize("processor", PROCESSORS)
 def test_other_processors_give_the_same_bits(processor):
     program = [sys.executable, __file__]
-    run = subprocess.run(program, env=os.environ | processor, capture_output=True, text=True, check=True)
+    run = subprocess.run(program, env=os.environ | PROCESSORS[processor], capture_output=True, text=True, check=True)
     here, _ = digest()
     assert run.stdout.split() == [here, "False"]
 

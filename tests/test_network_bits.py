@@ -1,18 +1,18 @@
 """The same bits: for any number of threads, after any interruption, and on any processor with fused multiply-adds.
 
-Run as a program with a type it prints a digest of trained networks, and whether 512-bit registers were used.
+Run as a program with a type it prints a digest of trained networks, or what vector code its kernels are made of.
 """
 
 import hashlib
 import os
-import platform
 import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
-from engine import DTYPES, Pair, configure, entry, examples, uses_512_bits
+from engine import DTYPES, Pair, configure, entry, examples, vector_code
+from processors import PROCESSORS, of_x86
 
 from mlp_cli.kernels import build, tile
 from mlp_cli.kernels.lanes import pointer_to
@@ -194,10 +194,6 @@ def test_a_row_has_the_same_output_in_any_company(dtype):
 
 # --- processors -------------------------------------------------------------------------------------------------
 
-HASWELL = "+avx,+avx2,+fma,+bmi,+bmi2,+sse4.2,+popcnt,-avx512f,-avx512dq,-avx512bw,-avx512vl,-avx512cd"
-PROCESSOR = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": HASWELL}
-of_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the other processor is an x86")
-
 
 def digest(dtype):
     return hashlib.sha256("".join(trained(name, dtype, 2) for name in NETS).encode()).hexdigest()
@@ -210,26 +206,42 @@ def tile_alone(x, rows):
     tile.panel_product(p, 32, p, 1, 1, p, 32, 1, p, 0, tile.REPLACE, 1.0, 0.0, rows, 2)
 
 
-def on_another_processor(dtype, **environment):
-    program = [sys.executable, __file__, dtype]
-    environment = os.environ | PROCESSOR | environment
-    return subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout.split()
+def on_another_processor(processor, *arguments):
+    program = [sys.executable, __file__, *arguments]
+    environment = os.environ | PROCESSORS[processor]
+    return subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+# Whether numbers are multiplied and added in one instruction, and the registers.
+CODE = {"AVX2": "vfmadd ymm", "plain x86-64": ""}
+
+
+@of_x86
+@pytest.mark.parametrize("processor", CODE)
+def test_the_code_of_another_processor(processor):
+    assert on_another_processor(processor, "float32", "tile") == [CODE[processor]]
 
 
 @of_x86
 def test_a_processor_without_512_bits():
     """In a process of its own; its kernels lie in the cache beside this processor's."""
-    assert on_another_processor("float32") == [digest("float32"), "False"]
+    assert on_another_processor("AVX2", "float32", "digest") == [digest("float32")]
 
 
 @of_x86
 @pytest.mark.slow
 @both_types
-def test_no_kernel_of_a_processor_without_512_bits_uses_them(dtype):
-    assert on_another_processor(dtype, ALL_KERNELS="1") == [digest(dtype), "False", "False"]
+@pytest.mark.parametrize("processor", CODE)
+def test_no_kernel_of_another_processor_uses_what_it_has_not(processor, dtype):
+    assert on_another_processor(processor, dtype, "digest", "all") == [digest(dtype), CODE[processor]]
 
 
 if __name__ == "__main__":
-    print(digest(sys.argv[1]), uses_512_bits([tile_alone.kernel], sys.argv[1]))
-    if "ALL_KERNELS" in os.environ:
-        print(uses_512_bits(build.every_entry(), sys.argv[1]))
+    dtype, *wanted = sys.argv[1:]
+    shown = {
+        "digest": lambda: digest(dtype),
+        "tile": lambda: " ".join(sorted(vector_code([tile_alone.kernel], dtype))),
+        "all": lambda: " ".join(sorted(vector_code(build.every_entry(), dtype))),
+    }
+    for what in wanted:
+        print(shown[what]())

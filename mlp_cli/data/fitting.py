@@ -165,6 +165,7 @@ def _whole_columns(table, names, rows, rule, fill, dtype):
 
 
 def _stand_in(values, rule):
+    """Median or mean of contiguous (n,): NumPy's pairwise sum, whose order follows from their number alone."""
     if rule == "median":
         return scaling.quantile(scaling.in_order(values[None, :]), 1, 2)[0]
     return np.mean(values)

@@ -1,6 +1,7 @@
 """Puts numeric columns on a common scale: (x - shift) / scale, or for quantile the rank among the training values.
 
 Statistics are float64 and use only + - * / sqrt, sums and sorting, so they have the same bits on every processor.
+The order of a sum follows from the number of rows alone (`Columns.sum`).
 """
 
 from collections.abc import Callable

@@ -225,6 +225,7 @@ def scaled(task, method, target):
         return task
     shift, scale = np.zeros(len(task.targets)), np.ones(len(task.targets))
     for place in range(len(task.targets)):
+        # contiguous, so that the means are NumPy's pairwise sums, whose order follows from the number of rows
         column = np.ascontiguousarray(target[:, place])
         if method == "standard":
             shift[place] = np.mean(column)

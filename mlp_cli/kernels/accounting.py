@@ -1,6 +1,6 @@
 """What is summed up while samples are met: losses, right answers, the confusion matrix, errors of numbers.
 
-The sums are float64, added in order of rows and of steps.
+The sums are float64, added in order of rows and of steps; losses by blocks of ROW_BLOCK rows.
 """
 
 import math

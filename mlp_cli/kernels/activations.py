@@ -207,7 +207,10 @@ def row_maximum(alpha, z, units):
 
 @kernel("n(f,p,i,p,i,i,i)")
 def softmax_forward(alpha, y, y_row, z, z_row, rows, units):
-    """y = exp(alpha z) / Σ exp(alpha z) row by row, from z less its largest element: finite for any finite z."""
+    """y = exp(alpha z) / Σ exp(alpha z) row by row, from z less its largest element: finite for any finite z.
+
+    A row is summed lane by lane, then through one tree.
+    """
     lanes = lanes_of(y)
     for i in range(rows):
         z_i, y_i = at(z, i * z_row), at(y, i * y_row)
@@ -226,7 +229,10 @@ def softmax_forward(alpha, y, y_row, z, z_row, rows, units):
 
 @kernel("n(f,p,i,p,i,i,i)")
 def softmax_backward(alpha, d, d_row, y, y_row, rows, units):
-    """dz = alpha y (dy - Σ dy y), in place; columns beyond `units` stay zero since y is zero there."""
+    """dz = alpha y (dy - Σ dy y), in place; columns beyond `units` stay zero since y is zero there.
+
+    A row is summed lane by lane, then through one tree.
+    """
     lanes = lanes_of(y)
     for i in range(rows):
         d_i, y_i = at(d, i * d_row), at(y, i * y_row)

@@ -145,7 +145,7 @@ def positional_forward(op, parameters, base, scratch, start, n):
 
 @kernel("n(op,p,p,p,i,i)")
 def positional_backward(op, parameters, base, scratch, start, n):
-    """dx = Σ_k 2^k pi (cos(2^k pi x) d_sin - sin(2^k pi x) d_cos)."""
+    """dx = Σ_k 2^k pi (cos(2^k pi x) d_sin - sin(2^k pi x) d_cos), added in order of k."""
     if op.source_write == NO_GRADIENT:
         return
     lanes = lanes_of(base)

@@ -1,6 +1,8 @@
 """The dense layer: y = f(x W + b), its deltas, and the gradient of its weights, used while it is still in the cache.
 
-N rows of the batch, D inputs, K units. W lies in panels (see `layout`), and every product is made of `panel_product`s.
+N rows of the batch, D inputs, K units. W lies in panels (see `layout`), and every product is made of `panel_product`s:
+each number is one chain, over the inputs for y, over the units for dx, and for dW over the rows of a batch, by blocks
+of ROW_BLOCK rows that are added in order.
 """
 
 import math

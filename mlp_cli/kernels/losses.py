@@ -2,6 +2,9 @@
 
 A loss that meets its own output activation (`vocab.FUSED`) is computed from the pre-activations z, exactly and stably;
 every other pair from the outputs y, and the activation's derivative follows in the backward pass. t are the targets.
+
+A sample's sums over its outputs go lane by lane and then through one tree. Cross-entropy of so few classes that they
+fit in a vector adds one class after the other, whichever of its two ways a row takes.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Layer normalisation (over the units of a row) and batch normalisation (over the rows of a batch).
 
 xhat = (x - mean) / sqrt(variance + epsilon), y = gamma xhat + beta, with the biased variance. Sums over a row go lane
-by lane and then through one tree; sums over a batch run down the rows.
+by lane and then through one tree; sums over a batch run down the rows, by blocks of ROW_BLOCK that are added in order.
 """
 
 import math

@@ -3,7 +3,7 @@
 A step of one sample does two operations for each weight it loads, so the trips over the weights are what it costs. The
 first layer, usually the largest, makes one trip: its update waits until the next sample is there, and then each weight
 is changed and used while it is in a register. The other layers make two: forward, and backward with the update. Every
-number is computed as in `dense`, to the same bits.
+number is computed as in `dense`, in the order of its chains, to the same bits.
 """
 
 from mlp_cli.kernels.accounting import account, end_step

@@ -54,6 +54,7 @@ class Coding:
         share = np.clip((outputs - self.low) / (self.high - self.low), 0.0, 1.0)
         if self.single:
             return np.concatenate([1.0 - share, share], axis=1)
+        # C order: NumPy adds the classes of a row pairwise, whatever the number of rows
         total = share.sum(axis=1, keepdims=True)
         even = np.full_like(share, 1.0 / self.classes)
         return np.divide(share, total, out=even, where=total > 0)

@@ -90,7 +90,8 @@ def _truncated_normal(count: int, seed: int, number: int) -> np.ndarray:
 def orthogonal(shape: tuple[int, ...], seed: int, number: int) -> np.ndarray:
     """Orthonormal rows (or columns, if there are more rows): Gram and Schmidt's process on normal numbers, done twice.
 
-    Saxe, McClelland & Ganguli 2014. LAPACK's result would depend on the processor.
+    Saxe, McClelland & Ganguli 2014. LAPACK's result would depend on the processor. So would that of `@`: products are
+    rounded, then added pairwise along a vector, and vector by vector.
     """
     rows, columns = shape if len(shape) == 2 else (1, *shape)
     numbers = rng.normal(seed, "init", rows * columns, substream=number).reshape(rows, columns)
