@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlp_cli.data.stored import StoredRows
+from mlp_cli.errors import SystemFault
 from mlp_cli.kernels import layout
 from mlp_cli.kernels.prepare import prepare
 from mlp_cli.kernels.random import EXCHANGES
@@ -85,7 +86,7 @@ class Machine:
     def __init__(self, network: Network, threads: int):
         self.kernels = prepare(network.config.dtype)
         self.network, self.threads = network, threads
-        self.team = Team(threads)
+        self.team = _team(threads)
         self.control = layout.aligned_zeros(layout.CLAIMS + 8 * threads, np.int64)
         self.totals = np.zeros(0)
         self._kept: dict[str, np.ndarray] = {}
@@ -315,6 +316,14 @@ def _loss_option(loss) -> float:
         if hasattr(loss, name):
             return float(getattr(loss, name))
     return 0.0
+
+
+def _team(threads: int) -> Team:
+    """The threads; SystemFault where the system allows no more."""
+    try:
+        return Team(threads)
+    except RuntimeError as error:
+        raise SystemFault(f"{threads} threads cannot be started ({error}); try --threads 1") from None
 
 
 def training_threads(network: Network, batch_size: int, available: int) -> int:
