@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from mlp_cli.errors import Interrupted, MlpError, Stopped
 
@@ -110,8 +110,39 @@ class Interrupts:
         os._exit(error.exit_code)
 
 
+@contextmanager
+def bus_errors(tell: Callable[[str], None], error: Callable[[], MlpError]) -> Iterator[None]:
+    """Within it, whoever touches mapped memory that is no longer there (its file has shrunk, or its disk fails) ends
+    the process with the sentence and the exit code of `error()`, not by SIGBUS. `tell` is called with the sentence.
+
+    The handler returns to the instruction that failed, which fails again, and so on until the watcher has ended the
+    process. It could not if whoever touches the memory held Python's lock: kernels do not.
+    """
+    if (
+        not hasattr(signal, "SIGBUS")
+        or threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGBUS) != signal.SIG_DFL
+    ):
+        yield
+        return
+
+    def end(number: int) -> None:
+        if number == signal.SIGBUS:
+            found = error()
+            tell(str(found))
+            os._exit(found.exit_code)
+
+    watcher = _Watcher(end)
+    signal.signal(signal.SIGBUS, lambda number, frame: None)  # the watcher is told only if there is a handler
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)
+        watcher.close()
+
+
 class _Watcher:
-    """A thread that calls `see_to` with a signal's number as soon as it arrives."""
+    """A thread that calls `see_to` with a signal's number as soon as it arrives, and tells an earlier watcher."""
 
     def __init__(self, see_to: Callable[[int], None]):
         self._reader, self._writer = os.pipe()
@@ -123,6 +154,9 @@ class _Watcher:
     def _watch(self, see_to: Callable[[int], None]) -> None:
         while number := os.read(self._reader, 1):
             see_to(number[0])
+            if self._before != -1:
+                with suppress(BlockingIOError):
+                    os.write(self._before, number)
 
     def close(self) -> None:
         """End the thread."""

@@ -7,9 +7,9 @@ import sys
 import click
 
 import mlp_cli
-from mlp_cli import memory
 from mlp_cli.cli.console import complain
 from mlp_cli.errors import MlpError, SystemFault
+from mlp_cli.interrupts import bus_errors
 
 # Verb, and its module and function under mlp_cli.cli.
 COMMANDS = {
@@ -39,6 +39,9 @@ class LazyGroup(click.Group):
         """A verb's command, from its module."""
         if name not in COMMANDS:
             return None
+        from mlp_cli import memory
+
+        memory.heed_limits()
         module = importlib.import_module(f"mlp_cli.cli.{name}_command")
         return module.command
 
@@ -92,9 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        memory.heed_limits()
         # not mlp.main, which makes 1 of a closed pipe and an interruption of an EOFError
-        with mlp.make_context("mlp", sys.argv[1:] if arguments is None else list(arguments)) as context:
+        arguments = sys.argv[1:] if arguments is None else list(arguments)
+        with mlp.make_context("mlp", arguments) as context, bus_errors(complain, _map_error):
             code = mlp.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -130,6 +133,12 @@ def _run(arguments: list[str] | None) -> int:
             f"{DEBUG}=1 shows where it happened."
         )
         return 1
+
+
+def _map_error() -> MlpError:
+    from mlp_cli.data.arrayfile import map_error
+
+    return map_error()
 
 
 def _fill_closed_streams() -> None:

@@ -198,6 +198,7 @@ class Machine:
             self._placed.ops, self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look,
             progress=first,
         )  # fmt: skip
+        self.training_rows.stored.check()
         if self.control[layout.STATUS] == layout.GIVEN_UP:
             self.totals[:], self.network.state[:] = self._totals_before, self._state_before
         return Outcome(self.progress, int(self.control[layout.STATUS]) != layout.NOT_FINITE)
@@ -241,6 +242,7 @@ class Machine:
         record["workspace_size"], record["scratch"] = placed.size, scratch.ctypes.data
         order = np.arange(len(rows), dtype=np.uint32)
         self._run(work, threads, self.kernels.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
+        rows.stored.check()
         if self.progress < len(rows):
             raise Halted
         return outputs, losses[: len(rows)]
