@@ -22,7 +22,6 @@ from cli import (
     result,
     start,
     summary,
-    wait_for,
     write_csv,
 )
 

@@ -15,7 +15,6 @@ import numpy as np
 from mlp_cli.data.reading import plural
 from mlp_cli.errors import DataError
 
-
 _mapped: "weakref.WeakSet[ArrayFile]" = weakref.WeakSet()
 
 
