@@ -89,8 +89,12 @@ def start(*arguments, environment=None, **given) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, timeout: float = 60) -> Outcome:
-    """Wait for a process of `start`."""
-    out, err = process.communicate(timeout=timeout)
+    """Wait for a process of `start`; one that hangs is killed."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return Outcome(process.returncode, out or "", err or "")
 
 

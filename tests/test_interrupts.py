@@ -34,7 +34,8 @@ from mlp_cli.runs.directory import RunDirectory
 # The main thread goes into machine code for hours, without the lock of Python's, and no handler of Python's runs.
 BUSY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"
 SCRIPT = """
-import hashlib, pathlib, sys
+import hashlib, pathlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which tests in the background do not have
 from mlp_cli.cli.main import main
 {patch}
 sys.exit(main(sys.argv[1:]))
