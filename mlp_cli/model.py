@@ -45,7 +45,8 @@ class Model:
         weights = class_weights(config, dataset.task, targets)
         model = cls(config, dataset.task, dataset.preprocessing, coding, network, weights)
         if training_threads is not None:
-            footprint.require_to_train(network, model.memory_to_train(dataset, training_threads))
+            needed = model.memory_to_train(dataset, training_threads)
+            footprint.require_to_train(network, needed, is_mapped=dataset.train.is_mapped)
         network.initialize(config.seed)
         return model
 

@@ -162,12 +162,28 @@ def test_a_run_that_does_not_fit_is_refused_before_it_begins(tmp_path, monkeypat
     size = memory.size_text(needed)
     assert done.err == (
         f"Besides the data, training 2,262,003 parameters takes {size} of memory, and {size} are "
-        "available; use fewer units, a smaller training.batch_size or dtype: float32, or leave the data on the disk: "
-        "data.memory: map\n"
+        "available; use fewer units, a smaller training.batch_size or leave the data on the disk (.npy files and "
+        "data.memory: map)\n"
     )
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(memory, "available", lambda: needed)
     good("train", config, "training.epochs=0", "--out", tmp_path / "run", "--threads", 1)
+
+
+def test_a_remedy_is_none_that_was_followed_already(tmp_path, monkeypatch):
+    for part, numbers in (("x", np.arange(40, dtype=np.float32).reshape(20, 2)), ("y", np.arange(20) % 2)):
+        np.save(tmp_path / f"{part}.npy", numbers)
+    data = {"train": {part: str(tmp_path / f"{part}.npy") for part in "xy"}, "memory": "map"}
+    config = write_config(
+        tmp_path / "c.yaml", data=data, network={"layers": [{"units": 9000}, {"activation": "softmax"}]}
+    )
+    monkeypatch.setattr(memory, "available", lambda: 1_500_000)
+    done = mlp("train", config, "--out", tmp_path / "run")
+    assert done.code == 5
+    assert done.err.endswith("; use fewer units or a smaller training.batch_size\n")
+    monkeypatch.setattr(memory, "available", lambda: 2_500_000)
+    done = mlp("train", config, "dtype=float64", "--out", tmp_path / "run")
+    assert done.err.endswith("; use fewer units, a smaller training.batch_size or dtype: float32\n")
 
 
 @LINUX

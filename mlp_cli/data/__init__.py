@@ -38,6 +38,11 @@ class Split:
     weight: np.ndarray | None
     rows: np.ndarray
 
+    @property
+    def is_mapped(self):
+        """Whether the inputs stay in their file."""
+        return isinstance(self.x, StoredRows) and self.x.file is not None
+
 
 @dataclass
 class Dataset:

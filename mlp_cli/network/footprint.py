@@ -1,12 +1,10 @@
 """How much memory it takes to train a network, or to measure rows with it, found out before any of it is taken."""
 
+import numpy as np
+
 from mlp_cli import memory
 from mlp_cli.network.machine import memory_needed
 from mlp_cli.network.network import Network
-
-REMEDY = (
-    "use fewer units, a smaller training.batch_size or dtype: float32, or leave the data on the disk: data.memory: map"
-)
 
 # Bytes for each number of the largest parameter while it is drawn: in float64, then three times in the network's type.
 DRAWN, DRAWN_COPIES = 8, 3
@@ -17,9 +15,18 @@ SAVED_COPIES = 3
 MEASURED_ROW, MAPPED_OUTPUT = 48, 32
 
 
-def require_to_train(network: Network, needed: int) -> None:
-    """SystemFault where memory has no room for what `to_train` found; the data are there already."""
-    memory.require(needed, f"Besides the data, training {network.program.parameter_count:,} parameters takes", REMEDY)
+def require_to_train(network: Network, needed: int, is_mapped: bool) -> None:
+    """SystemFault where memory has no room for what `to_train` found; the data are there already, or mapped."""
+    remedies = ["use fewer units", "a smaller training.batch_size"]
+    if network.dtype.itemsize > np.dtype(np.float32).itemsize:
+        remedies.append("dtype: float32")
+    if not is_mapped:
+        remedies.append("leave the data on the disk (.npy files and data.memory: map)")
+    memory.require(
+        needed,
+        f"Besides the data, training {network.program.parameter_count:,} parameters takes",
+        f"{', '.join(remedies[:-1])} or {remedies[-1]}",
+    )
 
 
 def to_train(network: Network, rows: list[int], threads: int, keeps_best: bool) -> int:
