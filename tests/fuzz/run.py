@@ -1,11 +1,13 @@
-"""Coverage-guided fuzzing of the readers: `python tests/fuzz/run.py config --seconds 300`, with atheris installed.
+"""Coverage-guided fuzzing of the readers: `python tests/fuzz/run.py`, with `pip install -e '.[fuzz]'`.
 
-What it finds is written to the current directory as crash-*, timeout-* or oom-*: fix it, and keep the file in
-tests/fuzz/cases/<target>/. More options of libFuzzer may follow.
+Every target in turn, or those that are named, for --seconds each. What it finds is written to the current directory as
+crash-*, timeout-* or oom-*: fix it, and keep the file in tests/fuzz/cases/<target>/. More options of libFuzzer may
+follow.
 """
 
 import argparse
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,12 +27,30 @@ WORDS = {
 }
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", choices=sorted(WORDS))
-    parser.add_argument("--seconds", type=int, default=300)
+    parser.add_argument("targets", nargs="*", metavar="target", help=f"of {', '.join(WORDS)}; all by default")
+    parser.add_argument("--seconds", type=int, default=300, help="for each target")
     parser.add_argument("--corpus", type=Path, help="folder for the inputs that reach something new")
     given, more = parser.parse_known_args()
+    if unknown := set(given.targets) - set(WORDS):
+        parser.error(f"expected targets of {', '.join(WORDS)}; got {', '.join(sorted(unknown))}")
+    if len(given.targets) == 1:
+        fuzz(given.targets[0], given, more)
+    # a fuzzer ends its process, so each has one of its own
+    codes = [subprocess.run([sys.executable, __file__, target, *_options(given, target), *more]).returncode
+             for target in given.targets or WORDS]  # fmt: skip
+    return int(any(codes))
+
+
+def _options(given, target: str) -> list[str]:
+    """The options of one target's process."""
+    corpus = [] if given.corpus is None else [f"--corpus={given.corpus / target}"]
+    return [f"--seconds={given.seconds}", *corpus]
+
+
+def fuzz(target: str, given, more: list[str]) -> None:
+    """Let the fuzzer loose on a target until its time is over or it finds something, which ends the process."""
     # kernels are compiled, and the compiler cannot read instrumented functions
     kernels = [f"mlp_cli.kernels.{path.stem}" for path in (ROOT / "mlp_cli" / "kernels").glob("*.py")]
     with atheris.instrument_imports(include=["mlp_cli"], exclude=kernels):
@@ -42,16 +62,16 @@ def main() -> None:
 
     corpus = given.corpus or targets.FOLDER / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
-    for number, content in enumerate(seeds(given.target)):
+    for number, content in enumerate(seeds(target)):
         (corpus / f"seed-{number:03d}").write_bytes(content)
     options = ["-timeout=20", "-rss_limit_mb=4096", "-max_len=20000", f"-max_total_time={given.seconds}"]
-    if entries := WORDS[given.target].replace('"', '\\"').split():
+    if entries := WORDS[target].replace('"', '\\"').split():
         words = targets.FOLDER / "words"
         words.write_text("".join(f'"{word}"\n' for word in entries))
         options.append(f"-dict={words}")
-    atheris.Setup([sys.argv[0], str(corpus), *options, *more], targets.ALL[given.target])
+    atheris.Setup([sys.argv[0], str(corpus), *options, *more], targets.ALL[target])
     atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
