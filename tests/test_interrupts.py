@@ -2,6 +2,7 @@
 
 import os
 import pty
+import queue
 import select
 import signal
 import subprocess
@@ -26,8 +27,8 @@ from cli import (
 )
 
 from mlp_cli import metrics
-from mlp_cli.errors import Interrupted, Stopped
-from mlp_cli.interrupts import SIGNALS, Interrupts, Signalled
+from mlp_cli.errors import DataError, Interrupted, Stopped
+from mlp_cli.interrupts import SIGNALS, Interrupts, Signalled, bus_errors
 from mlp_cli.runs import files
 from mlp_cli.runs.directory import RunDirectory
 
@@ -226,6 +227,33 @@ def test_an_ignored_signal_stays_ignored():
             assert interrupts.received is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="a system without this signal")
+@pytest.mark.usefixtures("no_trace")
+def test_a_bus_error_is_heard_of_behind_another_watcher(monkeypatch):
+    said, codes = [], queue.Queue()
+    monkeypatch.setattr(os, "_exit", codes.put)
+    with bus_errors(said.append, lambda: DataError("x.npy: has shrunk")), Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGBUS)
+        assert codes.get(timeout=60) == 3
+        assert interrupts.received is None
+    assert said == ["x.npy: has shrunk"]
+    assert signal.getsignal(signal.SIGBUS) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("no_trace")
+def test_bus_errors_are_left_alone_where_there_are_no_handlers():
+    def elsewhere():
+        with bus_errors(print, DataError):
+            seen.append(threading.active_count())
+
+    seen = []
+    thread = threading.Thread(target=elsewhere)
+    before = threading.active_count()
+    thread.start()
+    thread.join(60)
+    assert seen == [before + 1]
 
 
 # Terminals that go away, and disks that are full

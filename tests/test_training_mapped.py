@@ -6,11 +6,13 @@ import signal
 import struct
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 from cli import checkpoints, epochs, good, mlp, result, signal_at, summary, timeless, write_config
 
+from mlp_cli.data import arrayfile
 from mlp_cli.network.machine import Machine
 
 SCALERS = {
@@ -331,6 +333,16 @@ def test_pages_that_are_gone_end_an_evaluation_in_a_sentence(tmp_path):
     done = cut_off(2, source["x"], "eval", tmp_path / "run", "--quiet")
     assert (done.returncode, done.stdout) == (3, ""), done
     assert f"x.npy: has shrunk from {len(content)} to 0 bytes" in done.stderr
+
+
+def test_a_disk_that_fails_beneath_a_map(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrayfile, "_mapped", weakref.WeakSet())
+    save(tmp_path, *arrays())
+    with (tmp_path / "x.npy").open("rb") as file:
+        offset = os.fstat(file.fileno()).st_size - 90 * 11 * 4
+        mapped = arrayfile.ArrayFile(file.fileno(), "x.npy", offset, (90, 11), np.dtype(np.float32))
+    mapped.mapped()
+    assert str(arrayfile.map_error()) == "x.npy: is mapped into memory and cannot be read there; is its disk in order?"
 
 
 def test_rows_that_were_lost_while_they_were_met_reach_no_checkpoint(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def map_error():
             file.check()
         except DataError as error:
             return error
-    names = ", ".join(sorted(file.source for file in _mapped)) or "A file"
+    names = ", ".join(sorted({file.source for file in _mapped})) or "a file"
     return DataError(f"{names}: is mapped into memory and cannot be read there; is its disk in order?")
 
 
