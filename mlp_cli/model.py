@@ -12,6 +12,7 @@ from mlp_cli import config as configs
 from mlp_cli import data
 from mlp_cli.data import Batch, Dataset, Preprocessing, Split, Task
 from mlp_cli.errors import CheckpointError, ConfigError, DataError, OptionError
+from mlp_cli.network import footprint
 from mlp_cli.network.coding import Coding, class_weights, code
 from mlp_cli.network.machine import Machine, Rows
 from mlp_cli.network.network import Network
@@ -33,14 +34,21 @@ class Model:
     class_weights: np.ndarray | None = None
 
     @classmethod
-    def new(cls, config, dataset) -> "Model":
-        """A model for a data set, with initial weights."""
+    def new(cls, config, dataset, training_threads: int | None = None) -> "Model":
+        """A model for a data set, with initial weights.
+
+        SystemFault where memory has no room for it or, if it is to be trained in so many threads, for its training.
+        """
         coding = code(config, dataset.task)
         network = Network(config, dataset.train.x.shape[1], coding)
-        network.initialize(config.seed)
         targets = dataset.train.target if coding.classes else np.zeros(0, np.int32)
         weights = class_weights(config, dataset.task, targets)
-        return cls(config, dataset.task, dataset.preprocessing, coding, network, weights)
+        model = cls(config, dataset.task, dataset.preprocessing, coding, network, weights)
+        if training_threads is not None:
+            needed = model.memory_to_train(dataset, training_threads)
+            footprint.require_to_train(network, needed, is_mapped=dataset.train.is_mapped)
+        network.initialize(config.seed)
+        return model
 
     @classmethod
     def from_checkpoint(cls, checkpoint: checkpoints.Checkpoint) -> "Model":
@@ -57,10 +65,12 @@ class Model:
             task = preprocessing.task
             coding = code(config, task)
             network = Network(config, len(preprocessing.feature_names), coding)
-            weights = None if meta["class_weights"] is None else np.array(meta["class_weights"], np.float64)
+            weights = _checked_weights(meta["class_weights"], coding)
+            if preprocessing.dtype != config.dtype:
+                raise ValueError(f"its preprocessing gives {preprocessing.dtype}, its network takes {config.dtype}")
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ConfigError, DataError) as error:
             # whoever wrote it is known by the digest, but not which version of mlp that was
-            what = "; ".join(str(error).splitlines())
+            what = "; ".join(str(error).splitlines())[:500]
             raise CheckpointError(
                 f"{source}: its description does not hold together ({what}); was it written by another version of mlp?"
             ) from None
@@ -87,6 +97,12 @@ class Model:
         tensors = self.network.tensors()
         tensors |= {f"{PREPROCESSING}{name}": array for name, array in arrays.items()}
         return meta, tensors
+
+    def memory_to_train(self, dataset: Dataset, threads: int) -> int:
+        """Bytes that training on this data set takes at its largest, besides the data."""
+        rows = [len(part.x) for part in (dataset.train, dataset.validation, dataset.test) if part is not None]
+        keeps_best = dataset.validation is not None and self.config.training.restore_best is not False
+        return footprint.to_train(self.network, rows, threads, keeps_best)
 
     def machine(self, threads: int) -> Machine:
         """The network at work, in at most so many threads."""
@@ -119,6 +135,15 @@ class Model:
         values *= self.task.target_scale
         values += self.task.target_shift
         return values
+
+
+def _checked_weights(weights: list[float] | None, coding: Coding) -> np.ndarray | None:
+    if weights is None:
+        return None
+    found = np.array(weights, np.float64)
+    if found.shape != (coding.classes,) or not np.isfinite(found).all():
+        raise ValueError("its class weights are not one for each class")
+    return found
 
 
 def load_data(config, memory: str | None = None) -> Dataset:

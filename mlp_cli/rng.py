@@ -68,7 +68,11 @@ def long_words(seed, stream, n, epoch=0, substream=0, draw=0):
 
 def uniform(seed, stream, n, epoch=0, substream=0, draw=0):
     """The first n uniform numbers in [0, 1), float64 (n,): the upper 53 bits of the i-th 64-bit word / 2**53."""
-    return (long_words(seed, stream, n, epoch, substream, draw) >> np.uint64(11)) * 2.0**-53
+    found = long_words(seed, stream, n, epoch, substream, draw)
+    found >>= np.uint64(11)
+    numbers = found.view(np.float64)
+    np.multiply(found, 2.0**-53, out=numbers)
+    return numbers
 
 
 def normal(seed, stream, n, epoch=0, substream=0, draw=0):
@@ -76,11 +80,14 @@ def normal(seed, stream, n, epoch=0, substream=0, draw=0):
 
     From the uniform numbers u = 2j, v = 2j + 1: number 2j is sqrt(-2 log(1 - u)) cos(2 pi v), 2j + 1 the same with sin.
     """
-    pairs = uniform(seed, stream, n + n % 2, epoch, substream, draw).reshape(-1, 2)
-    radius = np.sqrt(-2.0 * numerics.log(1.0 - pairs[:, 0]))
-    turn = 2.0 * pairs[:, 1]
-    both = np.stack((radius * numerics.cospi(turn), radius * numerics.sinpi(turn)), axis=-1)
-    return both.reshape(-1)[:n]
+    numbers = uniform(seed, stream, n + n % 2, epoch, substream, draw)
+    for first in range(0, len(numbers), BLOCK):
+        pairs = numbers[first : first + BLOCK].reshape(-1, 2)
+        radius = np.sqrt(-2.0 * numerics.log(1.0 - pairs[:, 0]))
+        turn = 2.0 * pairs[:, 1]
+        pairs[:, 0] = radius * numerics.cospi(turn)
+        pairs[:, 1] = radius * numerics.sinpi(turn)
+    return numbers[:n]
 
 
 def permutation(seed, stream, n, epoch=0, substream=0, draw=0):

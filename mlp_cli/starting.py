@@ -98,6 +98,7 @@ def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
     kept = trainer.run.history.truncate_after(trainer.progress.epoch)
     if kept < trainer.progress.epoch:
         trainer.listener.warn(f"{trainer.run.metrics_path}: {trainer.progress.epoch - kept} lines are missing")
+    trainer.interrupts.so_far = f"the run stays at step {trainer.progress.step}; go on with --resume"
 
 
 def _warn_of_best(trainer: Trainer) -> None:

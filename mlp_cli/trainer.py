@@ -15,7 +15,7 @@ from mlp_cli import metrics, optimizers, schedules
 from mlp_cli.data import Dataset
 from mlp_cli.errors import CheckpointError, Diverged, SystemFault
 from mlp_cli.evaluation import evaluate, training_metrics
-from mlp_cli.interrupts import Interrupts
+from mlp_cli.interrupts import Interrupts, Signalled
 from mlp_cli.kernels import layout
 from mlp_cli.model import Model
 from mlp_cli.network.machine import Machine
@@ -61,10 +61,6 @@ class Listener:
 
 class NotFinite(Exception):
     """A loss or a weight is not finite; the text says which and where."""
-
-
-class Signalled(Exception):
-    """A signal arrived."""
 
 
 class EpochClock:
@@ -187,7 +183,8 @@ class Trainer:
         if done:
             progress.last_rate = float(rates[done - 1])
         trouble = None if outcome.finite else "the loss is not finite"
-        if outcome.finite and not np.isfinite(self.model.network.parameters).all():
+        network = self.model.network
+        if outcome.finite and not (np.isfinite(network.parameters).all() and np.isfinite(network.state).all()):
             trouble = "a weight is not finite"
         good = max(done - 1, 0) if trouble else done
         progress.step += good
@@ -241,7 +238,8 @@ class Trainer:
             "train": training_metrics(self.machine.totals, self.model),
         }
         if self.dataset.validation is not None:
-            record["validation"] = evaluate(self.machine, self.model, self.dataset.validation).metrics
+            with self.interrupts.at_once():
+                record["validation"] = evaluate(self.machine, self.model, self.dataset.validation).metrics
             if not math.isfinite(record["validation"]["loss"]):
                 raise NotFinite(
                     f"the validation loss is not finite in epoch {progress.epoch + 1}, step {progress.step}"

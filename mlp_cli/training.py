@@ -9,9 +9,10 @@ from shlex import quote
 
 from mlp_cli.errors import SystemFault
 from mlp_cli.evaluation import Evaluation, evaluate
+from mlp_cli.interrupts import Signalled
 from mlp_cli.network.machine import Halted
 from mlp_cli.runs.directory import RunDirectory
-from mlp_cli.trainer import EpochClock, NotFinite, Progress, Signalled, Trainer
+from mlp_cli.trainer import EpochClock, NotFinite, Progress, Trainer
 
 
 @dataclass
@@ -105,9 +106,10 @@ def finish(trainer: Trainer, reason: str) -> Result:
     if trainer.best is not None:
         trainer.model.network.load(trainer.best, "the best epoch")
     parts = {"train": trainer.dataset.train, "validation": trainer.dataset.validation, "test": trainer.dataset.test}
-    evaluations = {
-        name: evaluate(trainer.machine, trainer.model, part) for name, part in parts.items() if part is not None
-    }
+    with trainer.interrupts.at_once():
+        evaluations = {
+            name: evaluate(trainer.machine, trainer.model, part) for name, part in parts.items() if part is not None
+        }
     for name, found in evaluations.items():
         if not math.isfinite(found.metrics["loss"]):
             raise NotFinite(f"the loss of the result on the {name} rows is not finite")

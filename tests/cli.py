@@ -36,6 +36,13 @@ class Outcome:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+@dataclass
+class Measured(Outcome):
+    """What a process did, and the bytes of memory it had at most."""
+
+    peak: int
+
+
 class Screen(io.TextIOWrapper):
     """A stream that remembers, and calls `when(text)` before each write."""
 
@@ -82,9 +89,40 @@ def start(*arguments, environment=None, **given) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, timeout: float = 60) -> Outcome:
-    """Wait for a process of `start`."""
-    out, err = process.communicate(timeout=timeout)
+    """Wait for a process of `start`; one that hangs is killed."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return Outcome(process.returncode, out or "", err or "")
+
+
+# Between the tests and the process to be measured stands a small one: a process begins as a copy of its parent, and
+# the system counts the parent's memory as the child's.
+LAUNCHER = """
+import json, os, resource, subprocess, sys, tempfile
+limit, command = json.loads(sys.argv[1])
+restrict = lambda: limit and resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    process = subprocess.Popen(command, stdout=out, stderr=err, preexec_fn=restrict)
+    _, status, usage = os.wait4(process.pid, 0)
+    code = process.returncode = os.waitstatus_to_exitcode(status)
+    texts = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
+print(json.dumps([code, *texts, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)]))
+"""
+
+
+def measured(*arguments, limit: int | None = None, stdin=subprocess.DEVNULL, seconds: float = 300) -> Measured:
+    """`mlp arguments...` in a process of its own, with so many bytes of addresses; one that hangs is killed."""
+    command = [sys.executable, "-m", "mlp_cli", *map(str, arguments)]
+    launcher = [sys.executable, "-S", "-c", LAUNCHER, json.dumps([limit, command])]
+    process = subprocess.Popen(launcher, stdin=stdin, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        return Measured(*json.loads(process.communicate(timeout=seconds)[0]))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(path: Path, seconds: float = 30) -> None:

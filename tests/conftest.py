@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# `--hypothesis-profile=soak` looks for new failures, and takes its time
+settings.register_profile("soak", max_examples=20_000, deadline=None)
 
 # benchmarks/ is not installed: it is found behind everything that is
 sys.path.append(str(Path(__file__).parent.parent))

@@ -127,7 +127,7 @@ def test_a_network_that_does_not_fit_into_memory(trained, tmp_path):
     _, config, _ = trained
     layers = "network.layers=[{units: 16777216}, {units: 16777216}, {units: 16777216}, {activation: softmax}]"
     for command in (["train", config, "--out", tmp_path / "run"], ["check", config], ["inspect", config]):
-        assert fails(5, *command, layers).startswith("Out of memory")
+        assert fails(5, *command, layers).startswith("The network's 562,950,104,416,259 parameters need ")
     assert not (tmp_path / "run").exists()
 
 

@@ -197,7 +197,7 @@ def test_forged_headers_allocate_nothing(tmp_path):
         forge(path, {"w": entry}, b"\0" * 8)
         refused(path, "entry for 'w' makes no sense")
     seal(path, {"format_version": 1}, {"w": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}}, b"\0" * 8)
-    refused(path, "type BF16")
+    refused(path, "type 'BF16'")
     for shape in ([2], [-1], [2**63, 2**63], "x"):
         seal(path, {"format_version": 1}, {"w": {"dtype": "F64", "shape": shape, "data_offsets": [0, 8]}}, b"\0" * 8)
         refused(path, "safetensors says")

@@ -219,14 +219,6 @@ def test_a_folder_that_cannot_be_synced_is_no_fault(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_bytes() == b"x"
 
 
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_000_000, "2.0 MB"), (3 * 10**15, "3000.0 TB")],
-)
-def test_sizes_for_people(size, text):
-    assert files.size_text(size) == text
-
-
 def test_output_goes_through_links_and_into_pipes(tmp_path):
     """`mlp predict -o /dev/null` must not put a file in the place of the device."""
     plain, link, pipe = tmp_path / "plain.csv", tmp_path / "link.csv", tmp_path / "pipe"

@@ -2,11 +2,18 @@
 
 import gzip
 import os
+import signal
 import struct
+import subprocess
+import sys
+import weakref
 
 import numpy as np
 import pytest
 from cli import checkpoints, epochs, good, mlp, result, signal_at, summary, timeless, write_config
+
+from mlp_cli.data import arrayfile
+from mlp_cli.network.machine import Machine
 
 SCALERS = {
     "none": "none",
@@ -269,6 +276,101 @@ def test_a_file_that_changes_ends_the_run_and_keeps_the_checkpoint(tmp_path, cha
     said = f"has shrunk from {len(content)} to 1000 bytes" if change == "shrink" else "was written to"
     assert f"x.npy: {said} while it was mapped into memory; restore it" in done.err
     assert len(epochs(tmp_path / "run")) == 2
+    (tmp_path / "x.npy").write_bytes(content)
+    good("train", config, "--out", tmp_path / "run", "--resume")
+    good("train", config, "--out", tmp_path / "whole")
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+# The file is cut off when it has just been looked at, and the kernels meet pages that are not there.
+CUT_OFF = """
+import os, sys
+from mlp_cli.cli.main import main
+from mlp_cli.data.arrayfile import ArrayFile
+check, looks = ArrayFile.check, []
+def look(self):
+    check(self)
+    looks.append(self)
+    if len(looks) == int(sys.argv[1]):
+        os.truncate(sys.argv[2], 0)
+ArrayFile.check = look
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def cut_off(nth, path, *arguments):
+    """`mlp arguments...` in a process of its own, in which the file is emptied after it was looked at n times."""
+    command = [sys.executable, "-c", CUT_OFF, str(nth), str(path), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="a system without this signal")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pages_that_are_gone_end_a_run_in_a_sentence(tmp_path, threads):
+    source = save(tmp_path, *arrays(rows=4000))
+    content = (tmp_path / "x.npy").read_bytes()
+    sections = {"data": {"memory": "map"}, "training": {"epochs": 3, "checkpoint": {"every_epochs": 1}}}
+    config = config_for(tmp_path, source, **sections)
+    out = tmp_path / "run"
+    done = cut_off(6, source["x"], "train", config, "--out", out, "--quiet", "--threads", threads)
+    assert (done.returncode, done.stdout) == (3, ""), done
+    said = f"x.npy: has shrunk from {len(content)} to 0 bytes while it was mapped into memory; restore it"
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert checkpoints(out)
+    (tmp_path / "x.npy").write_bytes(content)
+    good("train", config, "--out", out, "--resume")
+    good("train", config, "--out", tmp_path / "whole")
+    assert result(out) == result(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="a system without this signal")
+def test_pages_that_are_gone_end_an_evaluation_in_a_sentence(tmp_path):
+    source = save(tmp_path, *arrays(rows=4000))
+    config = config_for(tmp_path, source, data={"memory": "map"}, training={"epochs": 1})
+    good("train", config, "--out", tmp_path / "run", "--quiet")
+    content = (tmp_path / "x.npy").read_bytes()
+    done = cut_off(2, source["x"], "eval", tmp_path / "run", "--quiet")
+    assert (done.returncode, done.stdout) == (3, ""), done
+    assert f"x.npy: has shrunk from {len(content)} to 0 bytes" in done.stderr
+
+
+def test_a_disk_that_fails_beneath_a_map(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrayfile, "_mapped", weakref.WeakSet())
+    save(tmp_path, *arrays())
+    with (tmp_path / "x.npy").open("rb") as file:
+        offset = os.fstat(file.fileno()).st_size - 90 * 11 * 4
+        mapped = arrayfile.ArrayFile(file.fileno(), "x.npy", offset, (90, 11), np.dtype(np.float32))
+    mapped.mapped()
+    assert str(arrayfile.map_error()) == "x.npy: is mapped into memory and cannot be read there; is its disk in order?"
+
+
+def test_rows_that_were_lost_while_they_were_met_reach_no_checkpoint(tmp_path, monkeypatch):
+    """Within its last page a file that shrinks reads as zeros, and nobody is told: so it is looked at afterwards."""
+    source = save(tmp_path, *arrays())
+    sections = {"data": {"memory": "map"}, "training": {"epochs": 5, "checkpoint": {"every_epochs": 1}}}
+    config = config_for(tmp_path, source, **sections)
+    train, calls = Machine.train, []
+
+    def shrinking(self, *arguments, **options):
+        calls.append(self)
+        if len(calls) == 3:
+            stamp = os.stat(source["x"])
+            run = self._run
+
+            def shrink(*arguments, **options):
+                os.truncate(source["x"], stamp.st_size - 40)
+                run(*arguments, **options)
+
+            self._run = shrink
+        return train(self, *arguments, **options)
+
+    content = (tmp_path / "x.npy").read_bytes()
+    monkeypatch.setattr(Machine, "train", shrinking)
+    done = mlp("train", config, "--out", tmp_path / "run")
+    assert done.code == 3
+    assert "x.npy: has shrunk" in done.err
+    monkeypatch.undo()
     (tmp_path / "x.npy").write_bytes(content)
     good("train", config, "--out", tmp_path / "run", "--resume")
     good("train", config, "--out", tmp_path / "whole")

@@ -397,9 +397,10 @@ def test_ctrl_c_and_kill_in_processes_of_their_own(long, tmp_path):
     assert done.code == 130
     assert done.out == ""
     assert "Traceback" not in done.err
-    # keep: 2 holds after the kill as well, and what the interruption saved is not older than what the kill left
+    # keep: 2 holds after the kill as well, but for one that it came too early to delete; and what the interruption
+    # saved is not older than what the kill left
     steps = sorted((out / "checkpoints").glob("step-*"))
-    assert len(steps) == 2
+    assert 2 <= len(steps) <= 3
     assert steps[-1].name >= "step-0000000200.safetensors"
 
     good("train", config, "--out", out, "--resume")

@@ -13,6 +13,20 @@ def harmless(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def _harmless_json(text: str) -> str:
+    """JSON in which the control characters beyond ASCII, escapes to some terminals, are spelled out as the others."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def complain(text: str) -> None:
+    """A line on stderr, or nowhere if that is closed."""
+    try:
+        sys.stderr.write(harmless(text) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass
+
+
 class Console:
     """`quiet` leaves only errors on stderr and does not touch the results; `as_json` keeps stdout for JSON."""
 
@@ -56,7 +70,7 @@ class Console:
         if self.as_json:
             from mlp_cli.runs.records import to_json
 
-            self._write(sys.stdout, to_json(record) + "\n")
+            self._write(sys.stdout, _harmless_json(to_json(record)) + "\n")
 
     def _write(self, stream, text: str) -> None:
         stream.write(text)

@@ -45,6 +45,7 @@ def command(model, data, split, require, threads, as_json, quiet):
 
     from mlp_cli.evaluation import evaluate
     from mlp_cli.model import Model
+    from mlp_cli.network.footprint import require_to_measure
     from mlp_cli.runs import checkpoint
     from mlp_cli.runs.directory import find_model
 
@@ -60,6 +61,7 @@ def command(model, data, split, require, threads, as_json, quiet):
     else:
         part, name = _split_of_run(network, saved, split, path)
     options.prepare_kernels(console, network.config.dtype)
+    require_to_measure(network.network, len(part.x))
     found = evaluate(network.machine(options.thread_count(threads)), network, part)
     console.emit({"rows": found.rows, "split": name, "metrics": found.metrics, **_class_record(found, network)})
     console.result(metrics_table({name or str(data[0]): found.metrics}))

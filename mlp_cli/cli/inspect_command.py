@@ -148,6 +148,6 @@ def _result(summary):
 
 
 def _bytes(n):
-    from mlp_cli.runs.files import size_text
+    from mlp_cli.memory import size_text
 
     return size_text(n)

@@ -7,7 +7,9 @@ import sys
 import click
 
 import mlp_cli
+from mlp_cli.cli.console import complain
 from mlp_cli.errors import MlpError, SystemFault
+from mlp_cli.interrupts import bus_errors
 
 # Verb, and its module and function under mlp_cli.cli.
 COMMANDS = {
@@ -37,6 +39,9 @@ class LazyGroup(click.Group):
         """A verb's command, from its module."""
         if name not in COMMANDS:
             return None
+        from mlp_cli import memory
+
+        memory.heed_limits()
         module = importlib.import_module(f"mlp_cli.cli.{name}_command")
         return module.command
 
@@ -84,60 +89,56 @@ def main(arguments: list[str] | None = None) -> int:
         _discard_stdout()
         return PIPE_CLOSED
     except KeyboardInterrupt:
-        _complain("Interrupted.")
+        complain("Interrupted.")
         return INTERRUPTED
 
 
 def _run(arguments: list[str] | None) -> int:
     try:
         # not mlp.main, which makes 1 of a closed pipe and an interruption of an EOFError
-        with mlp.make_context("mlp", sys.argv[1:] if arguments is None else list(arguments)) as context:
+        arguments = sys.argv[1:] if arguments is None else list(arguments)
+        with mlp.make_context("mlp", arguments) as context, bus_errors(complain, _map_error):
             code = mlp.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        _complain(error.format_message())
+        complain(error.format_message())
         return 2
     except click.ClickException as error:
-        _complain(f"Error: {error.format_message()}")
+        complain(f"Error: {error.format_message()}")
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            _complain(f"See `{error.ctx.command_path} --help`.")
+            complain(f"See `{error.ctx.command_path} --help`.")
         return 2
     except MlpError as error:
-        _complain(str(error))
+        complain(str(error))
         return error.exit_code
     except MemoryError:
-        _complain(
+        complain(
             "Out of memory: the data and the network do not fit. Try a smaller training.batch_size, fewer units, "
-            "or dtype: float32"
+            "dtype: float32, or data.memory: map"
         )
         return SystemFault.exit_code
     except BrokenPipeError:
         raise
     except OSError as error:
-        _complain(f"System error: {error}. Check free space and permissions")
+        complain(f"System error: {error}. Check free space and permissions")
         return SystemFault.exit_code
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        _complain(
+        complain(
             f"Internal error ({type(error).__name__}: {error}). This is a fault of mlp: please report it; "
             f"{DEBUG}=1 shows where it happened."
         )
         return 1
 
 
-def _complain(text: str) -> None:
-    """A line on stderr, or nowhere if that is closed."""
-    from mlp_cli.cli.console import harmless
+def _map_error() -> MlpError:
+    from mlp_cli.data.arrayfile import map_error
 
-    try:
-        sys.stderr.write(harmless(text) + "\n")
-        sys.stderr.flush()
-    except OSError:
-        pass
+    return map_error()
 
 
 def _fill_closed_streams() -> None:

@@ -29,6 +29,7 @@ def command(model, data, output, keep, threads, quiet):
     from pathlib import Path
 
     from mlp_cli.model import Model
+    from mlp_cli.network.footprint import require_to_measure
     from mlp_cli.prediction import predict
     from mlp_cli.runs import files
     from mlp_cli.runs.directory import find_model
@@ -40,6 +41,7 @@ def command(model, data, output, keep, threads, quiet):
     for note in batch.notes:
         console.warn(note)
     options.prepare_kernels(console, network.config.dtype)
+    require_to_measure(network.network, len(batch.x))
     header, lines = predict(network.machine(options.thread_count(threads)), network, batch)
     if output == "-":
         # not through Console: rows are data, with whatever characters they hold, in UTF-8 as in a file

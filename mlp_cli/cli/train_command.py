@@ -9,6 +9,7 @@ import click
 from mlp_cli.cli import options
 from mlp_cli.cli.console import (
     TrainingConsole,
+    complain,
     confusion_table,
     count,
     layer_table,
@@ -42,7 +43,7 @@ def command(arguments, out, resume, force, threads, as_json, quiet):
 
     configs, overrides = options.split_arguments(arguments)
     console = TrainingConsole(quiet, as_json)
-    with Interrupts() as interrupts:
+    with Interrupts(complain) as interrupts:
         _train(configs, overrides, out, resume, force, threads, console, interrupts)
 
 
@@ -58,8 +59,9 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
     from mlp_cli.trainer import Listener, Trainer
     from mlp_cli.training import fit, resumable
 
+    threads = options.thread_count(threads)
     dataset = load_data(config)
-    model = Model.new(config, dataset)
+    model = Model.new(config, dataset, threads)
     check(model, dataset)
     if not resume:
         # a mistake here must not leave an empty run behind
@@ -68,7 +70,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
     with RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn) as run:
         _introduce(console, dataset, model, run)
         options.prepare_kernels(console, config.dtype)
-        machine = model.machine(options.thread_count(threads))
+        machine = model.machine(threads)
         progress = _Bar(console)
         listener = Listener(epoch=progress.epoch, moving=progress.moving, warn=progress.warn)
         trainer = Trainer(model, dataset, machine, run, listener, interrupts)

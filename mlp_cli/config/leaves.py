@@ -4,6 +4,7 @@ Types are strict: the text "5" is no integer, true is not 1, and no option is Na
 sentence for all its refusals, so a value that fits no branch of a choice is complained about once.
 """
 
+import codecs
 import difflib
 import math
 import re
@@ -276,7 +277,9 @@ class Encoding(Leaf):
 
     def accepts(self, value):
         try:
-            return isinstance(value, str) and "".encode(value) == b"" and len(value) <= 40
+            # decoded, for UTF-16 encodes nothing as a byte order mark; codecs for domain names take quadratic time
+            known = isinstance(value, str) and len(value) <= 40 and b"".decode(value) == ""
+            return known and codecs.lookup(value).name not in ("idna", "punycode")
         except (LookupError, ValueError):
             return False
 

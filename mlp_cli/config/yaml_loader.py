@@ -21,6 +21,14 @@ MAX_DIGITS = 300  # longer integers are floats: Python takes quadratic time to r
 
 PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+# Those of UTF-32 begin as those of UTF-16 do.
+BYTE_ORDER_MARKS = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+
 NULLS = {"", "~", "null", "Null", "NULL"}
 TRUE = {"true", "True", "TRUE"}
 FALSE = {"false", "False", "FALSE"}
@@ -84,8 +92,9 @@ def _read(path, source):
         fail(f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if len(content) > MAX_BYTES:
         fail(f"expected a config of at most {MAX_BYTES} bytes; this file is larger")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        fail("expected UTF-8 text; this file is UTF-16: save it as UTF-8")
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if content.startswith(mark):
+            fail(f"expected UTF-8 text; this file is {encoding}: save it as UTF-8")
     if b"\0" in content:
         fail("expected UTF-8 text; this is a binary file")
     try:

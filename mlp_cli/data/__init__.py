@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,9 @@ from mlp_cli.data.split import split
 from mlp_cli.data.stored import StoredRows
 from mlp_cli.data.target import Task
 from mlp_cli.errors import DataError
+
+# pyarrow's allocator sets a gigabyte of addresses aside at once, in KiB; under `ulimit -v` it is nobody else's then
+os.environ.setdefault("MIMALLOC_ARENA_RESERVE", "65536")
 
 __all__ = ["Batch", "Dataset", "Preprocessing", "Reading", "Split", "StoredRows", "Task", "load", "split"]
 
@@ -33,6 +37,11 @@ class Split:
     target: np.ndarray
     weight: np.ndarray | None
     rows: np.ndarray
+
+    @property
+    def is_mapped(self):
+        """Whether the inputs stay in their file."""
+        return isinstance(self.x, StoredRows) and self.x.file is not None
 
 
 @dataclass
@@ -58,7 +67,7 @@ def load(options, seed, dtype, numbers_are_classes, memory=None):
     # read
     memory = memory or options.memory
     reading = Reading.of(options)
-    table = sources.read(_training_source(options), reading, must_map=memory == "map")
+    table = sources.read(_training_source(options), reading, must_map=memory == "map", again=True)
     roles = columns.choose(table, options)
     others = _read_others(options, reading, table, roles, memory == "map")
 
@@ -108,7 +117,7 @@ def _read_others(options, reading, table, roles, must_map):
     for part in ("validation", "test"):
         source = getattr(options, part)
         if source is not None:
-            others[part] = sources.read(source, reading, known, must_map=must_map)
+            others[part] = sources.read(source, reading, known, must_map=must_map, again=True)
             columns.match(others[part], known, need_target=True)
     return others
 

@@ -1,17 +1,21 @@
 """Numbers that stay in their file: read some rows at a time, or mapped into memory where kernels find them.
 
 Reading by rows holds a few megabytes however long the file is, and a file that shrinks meanwhile is a short read, never
-a crash. Only a map that kernels walk over can be hurt by that: `check` is to be called before they do.
+a crash. A map that kernels walk over can be hurt by that: `check` is to be called before they do, and after, for the
+rest of a page that the file's end lies in reads as zeros; what lies beyond raises SIGBUS, and `map_error` says why.
 """
 
 import math
 import mmap
 import os
+import weakref
 
 import numpy as np
 
 from mlp_cli.data.reading import plural
 from mlp_cli.errors import DataError
+
+_mapped: "weakref.WeakSet[ArrayFile]" = weakref.WeakSet()
 
 
 class ArrayFile:
@@ -82,6 +86,7 @@ class ArrayFile:
             numbers = math.prod(self.shape)
             length = self._offset + numbers * self.dtype.itemsize
             self._map = mmap.mmap(self._file.fileno(), length, access=mmap.ACCESS_READ)
+            _mapped.add(self)
             self._matrix = np.frombuffer(self._map, self.dtype, numbers, self._offset).reshape(self.shape)
         return self._matrix
 
@@ -104,6 +109,17 @@ class ArrayFile:
             f"{self.source}: {lost} while it was mapped into memory; restore it and run the command again (training "
             "goes on from the last checkpoint with --resume)"
         )
+
+
+def map_error():
+    """The DataError for mapped memory that turned out not to be there."""
+    for file in list(_mapped):
+        try:
+            file.check()
+        except DataError as error:
+            return error
+    names = ", ".join(sorted({file.source for file in _mapped})) or "a file"
+    return DataError(f"{names}: is mapped into memory and cannot be read there; is its disk in order?")
 
 
 def refuse_size(found, shape, dtype, source):

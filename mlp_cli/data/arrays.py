@@ -10,14 +10,25 @@ import zlib
 
 import numpy as np
 
-from mlp_cli.data.arrayfile import ArrayFile, refuse_size
+from mlp_cli import memory
+from mlp_cli.data.arrayfile import ArrayFile
 from mlp_cli.data.cells import Numbers, in_order, is_number, number_name
-from mlp_cli.data.reading import FLOAT64_MAX, listed, plural, quoted, refuse_repeats
-from mlp_cli.errors import DataError
+from mlp_cli.data.reading import (
+    FLOAT64_MAX,
+    READ_BYTES,
+    bytes_that_follow,
+    listed,
+    plural,
+    quoted,
+    refuse_many_columns,
+    refuse_repeats,
+)
+from mlp_cli.errors import DataError, MlpError, SystemFault
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_DIMENSIONS = 8
-READ_BYTES = 16 << 20
+PROBED_BYTES = 64 << 20
+MAX_COLUMNS = 1_000_000  # each takes some hundred bytes for its name and its statistics
 SCAN_NUMBERS = 1 << 16
 HASHED_BYTES = 1 << 22
 FILE_NUMBERS = 1 << 18  # to read from a file at a time
@@ -258,6 +269,7 @@ def array_table(x, y, source, reading, names=None):
         raise DataError(f"{source}: holds no rows")
     if len(x) > MOST_ROWS:
         raise DataError(f"{source}: holds {len(x)} rows; expected at most {MOST_ROWS}")
+    refuse_many_columns(math.prod(x.shape[1:]) + (0 if y is None else math.prod(y.shape[1:])), MAX_COLUMNS, source)
     if y is not None:
         if y.ndim not in (1, 2) or y.dtype.kind not in "fiubU" or 0 in y.shape[1:]:
             raise DataError(
@@ -295,15 +307,41 @@ def is_idx(head):
 
 def _read_array(stream, shape, dtype, source):
     count = math.prod(shape)
-    expected = count * dtype.itemsize
-    buffer = bytearray()
-    while len(buffer) <= expected:  # one byte more than expected, to notice that more follows
-        part = stream.read(min(expected + 1 - len(buffer), READ_BYTES))
-        if not part:
-            break
-        buffer += part
-    refuse_size(len(buffer), shape, dtype, source)
+    buffer = _exactly(
+        stream, count * dtype.itemsize, f"{' x '.join(map(str, shape)) or '1'} numbers of {dtype}", source
+    )
+    if count == 0:
+        raise DataError(f"{source}: holds no numbers")
     return _checked(np.frombuffer(buffer, dtype).reshape(shape), source)
+
+
+def _exactly(stream, expected, what, source):
+    """All bytes of a stream. DataError unless it has as many as expected, SystemFault where memory has no room.
+
+    Of what is packed and has no room, only so much is unpacked as shows that it is not a mere claim.
+    """
+    follow = bytes_that_follow(stream)
+    if follow is not None and follow != expected:
+        raise _wrong_size(source, what, expected, follow)
+    there = memory.available()
+    room = there if follow is not None else there // 2  # its size being known only now, the rest may be larger still
+    limit = expected if expected <= room else PROBED_BYTES
+    buffer = bytearray()
+    while len(buffer) <= limit and (part := stream.read(min(limit + 1 - len(buffer), READ_BYTES))):
+        buffer += part  # one byte more than expected, to notice that more follows
+    if len(buffer) == expected:
+        return buffer
+    if limit < len(buffer) < expected:
+        raise SystemFault(
+            f"{source}: {what} take {memory.size_text(expected)}, too much for the {memory.size_text(there)} of memory "
+            f"that are available; {memory.LESS_DATA}"
+        )
+    raise _wrong_size(source, what, expected, len(buffer))
+
+
+def _wrong_size(source, what, expected, found):
+    follow = f"{found} bytes follow" if found < expected else "more bytes follow"
+    return DataError(f"{source}: the header says {what}, {expected} bytes; {follow}")
 
 
 def _checked(values, source):
@@ -355,7 +393,7 @@ def _npy_header(stream, source):
             version = npy.read_magic(stream)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran_order, dtype = read(stream)
-    except DataError:
+    except MlpError:  # a signal arrived meanwhile
         raise
     except Exception:  # NumPy evaluates the header as Python literals: a forged one can fail in any way
         raise DataError(f"{source}: the .npy header cannot be read; save the array again with numpy.save") from None

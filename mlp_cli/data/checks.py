@@ -2,9 +2,12 @@
 
 import numpy as np
 
-from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX, listed, quoted
-from mlp_cli.errors import DataError, SystemFault
+from mlp_cli import memory
+from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX, listed, plain, quoted
+from mlp_cli.errors import DataError
 from mlp_cli.kernels.layout import aligned_zeros
+
+FEWER_INPUTS = f"exclude columns with many categories (data.exclude), {memory.LESS_DATA}"
 
 
 def rows_with_holes(table, features, categorical, weight=None):
@@ -27,7 +30,7 @@ def refuse_holes(table, features, categorical):
             first = (int(mask.argmax()), name) if first is None else first
     if counts:
         row, name = first
-        several = [f"{other} ({count})" for other, count in counts.items()]
+        several = [f"{plain(other)} ({count})" for other, count in counts.items()]
         raise DataError(
             f"{table.where(row)}: column {quoted(name)} is missing here; missing cells in all: {listed(several)}; "
             "set data.missing to mean, median, constant, indicator or drop, or exclude the column"
@@ -71,7 +74,7 @@ def refuse_decimal_commas(table, name):
         row = table.bad(name)[0]
         raise DataError(
             f"{table.where(row)}: column {quoted(name)}: {quoted(table.cell(name, row))} looks like a number with a "
-            f'decimal comma; set data.decimal: ",", or data.columns: {{{name}: categorical}} if these are words'
+            f'decimal comma; set data.decimal: ",", or data.columns: {{{plain(name)}: categorical}} if these are words'
         )
 
 
@@ -126,11 +129,8 @@ def weights(table, name, rows):
 
 
 def matrix_of_zeros(rows, columns, dtype, source):
-    """Zeros (rows, columns) that begin on a line of the cache; SystemFault when there is no memory for that."""
-    try:
-        return aligned_zeros(rows * columns, dtype).reshape(rows, columns)
-    except (MemoryError, ValueError):
-        raise SystemFault(
-            f"{source}: {rows} rows of {columns} inputs need {rows * columns * np.dtype(dtype).itemsize / 2**30:.1f} "
-            "GiB of memory, more than there is; exclude columns with many categories (data.exclude)"
-        ) from None
+    """Zeros (rows, columns) that begin on a line of the cache; SystemFault where memory has no room for them."""
+    memory.require(
+        rows * columns * np.dtype(dtype).itemsize, f"{source}: {rows:,} rows of {columns:,} inputs need", FEWER_INPUTS
+    )
+    return aligned_zeros(rows * columns, dtype).reshape(rows, columns)

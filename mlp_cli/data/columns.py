@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import dataclass
 
-from mlp_cli.data.reading import Known, listed, plural, quoted
+from mlp_cli.data.reading import Known, listed, plain, plural, quoted
 from mlp_cli.errors import DataError, OptionError
 
 
@@ -90,7 +90,7 @@ def _resolve(table, key, option):
     if key in table.names:
         return key
     near = difflib.get_close_matches(str(key), table.names, 1)
-    hint = f". Did you mean {near[0]}?" if near else ""
+    hint = f". Did you mean {plain(near[0])}?" if near else ""
     raise OptionError(option, f"expected a column of {table.source} ({listed(table.names)}); got {quoted(key)}{hint}")
 
 

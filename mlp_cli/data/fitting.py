@@ -6,7 +6,7 @@ import numpy as np
 
 from mlp_cli.data import checks, columns, scaling
 from mlp_cli.data.preprocess import Preprocessing, as_slice
-from mlp_cli.data.reading import listed, quoted
+from mlp_cli.data.reading import listed, plain, quoted
 from mlp_cli.errors import DataError
 
 MAX_CATEGORIES = 1000
@@ -80,8 +80,8 @@ def _few_words(table, name, rows):
     if len(bad) * FEW_WORDS > len(rows):
         return ""
     return (
-        f"{table.where(bad[0])}: column {name} counts as words because of {quoted(table.cell(name, bad[0]))}, though "
-        f"{len(rows) - len(bad)} of {len(rows)} cells are numbers or missing; if that means missing, add it to "
+        f"{table.where(bad[0])}: column {plain(name)} counts as words because of {quoted(table.cell(name, bad[0]))}, "
+        f"though {len(rows) - len(bad)} of {len(rows)} cells are numbers or missing; if that means missing, add it to "
         "data.missing_values"
     )
 
@@ -95,18 +95,18 @@ def _categories(table, name, rows, few):
     if len(present) > MAX_CATEGORIES:
         raise DataError(
             f"{table.source}: column {quoted(name)} has {len(present)} different values in {len(rows)} training rows, "
-            f"more than {MAX_CATEGORIES} and hardly categories; exclude it (data.exclude: [{name}])"
+            f"more than {MAX_CATEGORIES} and hardly categories; exclude it (data.exclude: [{plain(name)}])"
         )
     return tuple(words[code] for code in present if code >= 0), bool(present[0] < 0)
 
 
 def _notes_on_words(table, name, words, rows):
     if len(words) == 1:
-        return [f"{table.source}: column {name} is {quoted(words[0])} in every training row and says nothing"]
+        return [f"{table.source}: column {plain(name)} is {quoted(words[0])} in every training row and says nothing"]
     if len(words) > FREE_TEXT_CATEGORIES and 2 * len(words) > rows:
         return [
-            f"{table.source}: column {name} has {len(words)} different values in {rows} training rows and looks like "
-            "free text; consider data.exclude"
+            f"{table.source}: column {plain(name)} has {len(words)} different values in {rows} training rows and looks "
+            "like free text; consider data.exclude"
         ]
     return []
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlp_cli.data import checks, sources, target
+from mlp_cli.data import checks, sources, state, target
 from mlp_cli.data.arrays import ArrayTable
 from mlp_cli.data.columns import match
-from mlp_cli.data.reading import Known, Reading, listed, plural, quoted
+from mlp_cli.data.reading import Known, Reading, listed, plain, plural, quoted
 from mlp_cli.data.scaling import Scaling
 from mlp_cli.data.stored import StoredRows
 from mlp_cli.data.target import Task
@@ -95,9 +95,9 @@ class Preprocessing:
         for name in self.known.features[:DESCRIBED_COLUMNS]:
             if name in self.categories:
                 words = list(self.categories[name]) + ["(missing)"] * (name in self.missing_category)
-                lines.append(f"{name}: one-hot of {len(words)}: {listed(words, 6)}")
+                lines.append(f"{plain(name)}: one-hot of {len(words)}: {listed(words, 6)}")
                 continue
-            line = f"{name}: {self.scale.describe(place[name])}"
+            line = f"{plain(name)}: {self.scale.describe(place[name])}"
             if self.missing in ("mean", "median", "constant", "indicator"):
                 line += f"; missing becomes {float(self.fill[place[name]]):g}"
             lines.append(line + (" and sets an indicator" if name in self.indicators else ""))
@@ -240,7 +240,8 @@ class Preprocessing:
             )
         if unseen.size:
             notes.append(
-                f"{table.source}: column {name}: {plural(unseen.size, 'value')} unseen in training became all zeros"
+                f"{table.source}: column {plain(name)}: {plural(unseen.size, 'value')} unseen in training became all "
+                "zeros"
             )
         seen = np.flatnonzero(places >= 0)
         x[seen, first + places[seen]] = 1.0
@@ -317,7 +318,8 @@ class Preprocessing:
 
     @classmethod
     def from_state(cls, facts, arrays):
-        """The Preprocessing whose state this is."""
+        """The Preprocessing whose state this is. ValueError where it cannot be one."""
+        state.check(facts, arrays)
         empty = np.zeros(0)
         task = Task(
             kind=facts["task"],

@@ -1,11 +1,15 @@
 """How a data file is to be read: what the user said about it, and what is known of its columns from training."""
 
+import io
+import os
+import stat
 from dataclasses import asdict, dataclass
 
 from mlp_cli.errors import DataError
 
 FLOAT32_MAX = 3.4028234663852886e38
 FLOAT64_MAX = 1.7976931348623157e308
+READ_BYTES = 16 << 20  # of a stream at a time
 UTF8 = ("utf-8", "utf8", "utf_8")  # read the same whether said or not, with advice where it is not that
 
 
@@ -78,15 +82,39 @@ def refuse_repeats(names, where):
         seen[name] = number
 
 
+def bytes_that_follow(stream):
+    """How many bytes a stream still has, where that can be known without reading them, in a plain file; else None."""
+    file = getattr(stream, "raw", stream)
+    if not isinstance(file, io.FileIO):
+        return None
+    status = os.fstat(file.fileno())
+    return max(status.st_size - stream.tell(), 0) if stat.S_ISREG(status.st_mode) else None
+
+
+def refuse_many_columns(count, most, where):
+    """DataError for more columns than can be handled in reasonable time and memory."""
+    if count > most:
+        raise DataError(
+            f"{where}: has {count} columns, more than the {most} that can be read; is it transposed, or separated by "
+            "something else (data.delimiter)?"
+        )
+
+
 def quoted(value):
     """A cell or name for a message: in quotes, on one line, cut where it is long."""
     text = repr(str(value))
     return text if len(text) <= 60 else text[:57] + "..." + text[0]
 
 
+def plain(name):
+    """A name for a message as it stands, in quotes where it is long or holds what cannot be printed, a line end say."""
+    text = str(name)
+    return text if text.isprintable() and len(text) <= 60 else quoted(text)
+
+
 def listed(names, limit=12):
     """Names for a message: `a, b, c and 7 more`."""
-    names = [str(name) for name in names]
+    names = [plain(name) for name in names]
     if len(names) <= limit:
         return ", ".join(names)
     return f"{', '.join(names[:limit])} and {len(names) - limit} more"

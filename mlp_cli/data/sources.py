@@ -1,6 +1,6 @@
 """Opens data files of any kind, plain or gzip, and makes tables of them; the content decides what a file is.
 
-Whatever a file does wrong, down to a terabyte promised by ten bytes, becomes one sentence here.
+Whatever a file does wrong, down to a terabyte promised by ten bytes or packed into a megabyte, becomes one sentence.
 """
 
 import gzip
@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlp_cli import memory
 from mlp_cli.data.arrays import array_table, is_idx, read_idx, read_npy, read_npz
+from mlp_cli.data.reading import READ_BYTES, bytes_that_follow, quoted
 from mlp_cli.data.table import read_table
 from mlp_cli.data.text import clean
-from mlp_cli.errors import DataError, OptionError
+from mlp_cli.errors import DataError, OptionError, SystemFault
 
 GZIP = b"\x1f\x8b"
 NPY = b"\x93NUMPY"
@@ -35,17 +37,18 @@ OTHER_FORMATS = {
 }
 
 
-def read(source, reading, known=None, name=None, must_map=False):
+def read(source, reading, known=None, name=None, must_map=False, again=False):
     """Read a source as a table; of a plain .npy or IDX file, x stays in the file.
 
     `source` is a path, a pair of paths (x, y), an object with .path or .x and .y as in the config, or a binary stream;
     `name` is what messages call it; `known` are the columns of the training table, if there is one. With `must_map`,
-    what cannot be mapped into memory is refused before it is read: OptionError.
+    what cannot be mapped into memory is refused before it is read: OptionError. `again` says that it will be read
+    another time, which a pipe cannot be. SystemFault for more than memory holds.
     """
     x, y = _parts(source)
     names = reading.names if known is None else None  # another file's arrays are matched by position
     label = name or display(x)
-    with opened(x, label) as (stream, kind, descriptor):
+    with opened(x, label, again) as (stream, kind, descriptor):
         if must_map and (kind not in ("npy", "idx") or descriptor is None):
             raise OptionError(
                 "data.memory",
@@ -55,19 +58,39 @@ def read(source, reading, known=None, name=None, must_map=False):
         if kind == "npz":
             if y is not None:
                 raise DataError(f"{label}: an .npz file holds x and y by itself; give it as path")
+            if bytes_that_follow(stream) is None:  # a zip archive is read from its end
+                stream = io.BytesIO(_whole(stream, label))
             return array_table(*read_npz(stream, label), label, reading, names)
         if kind == "text" and y is None and not _has_parts(source):
             head = stream.peek(HEAD_BYTES)
             if reading.encoding is None and b"\0" in head:
                 clean(head, label)  # refuses it: no need to read gigabytes of what cannot be a table
-            return read_table(stream.read(), label, reading, known)
+            return read_table(_whole(stream, label), label, reading, known)
         array = _read_array(stream, kind, label, descriptor)
     labels = None
     if y is not None:
         label_of_y = display(y)
-        with opened(y, label_of_y) as (stream, kind, _):
+        with opened(y, label_of_y, again) as (stream, kind, _):
             labels = _read_array(stream, kind, label_of_y)
     return array_table(array, labels, label, reading, names)
+
+
+def _whole(stream, label):
+    """All bytes of a stream. SystemFault where they, and the cells that are made of them, would not fit into memory."""
+    size = bytes_that_follow(stream)
+    if size is not None:
+        memory.require(2 * size, f"{label}: to read its {memory.size_text(size)} takes", memory.LESS_DATA)
+        return stream.read()
+    room = memory.available() // 2
+    whole = io.BytesIO()
+    while part := stream.read(READ_BYTES):
+        if whole.tell() + len(part) > room:
+            raise SystemFault(
+                f"{label}: holds more than {memory.size_text(room)} once unpacked, too much for the "
+                f"{memory.size_text(2 * room)} of memory that are available; {memory.LESS_DATA}"
+            )
+        whole.write(part)
+    return whole.getvalue()
 
 
 def display(path):
@@ -75,10 +98,9 @@ def display(path):
     if not isinstance(path, str | os.PathLike):
         return getattr(path, "name", None) if isinstance(getattr(path, "name", None), str) else "stdin"
     text = os.fspath(path)
-    if os.path.isabs(text):
-        inside = os.path.relpath(text)
-        return text if inside.startswith(os.pardir) else inside
-    return text
+    inside = os.path.relpath(text) if os.path.isabs(text) else text
+    shown = text if inside.startswith(os.pardir) else inside
+    return shown if shown.isprintable() else quoted(shown)
 
 
 def _has_parts(source):
@@ -105,15 +127,15 @@ def _read_array(stream, kind, label, descriptor=None):
 
 
 @contextmanager
-def opened(source, label):
+def opened(source, label, again=False):
     """Open a path or a binary stream as (stream of the unpacked bytes, "text" | "npy" | "npz" | "idx", descriptor).
 
     The descriptor is that of a plain file of known length, else None. Damage that shows while the stream is read
-    becomes a DataError too.
+    becomes a DataError too. DataError for a pipe that is to be read `again`.
     """
     with _system_errors(label):
         owned = not hasattr(source, "read")
-        raw = _open_file(source, label) if owned else source
+        raw = _open_file(source, label, again) if owned else source
         try:
             stream = _peekable(raw)
             descriptor = raw.fileno() if owned and stat.S_ISREG(os.fstat(raw.fileno()).st_mode) else None
@@ -136,19 +158,24 @@ def _system_errors(label):
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{label}: is a damaged or cut-off gzip file ({error})") from None
     except MemoryError:
-        raise DataError(f"{label}: does not fit into memory") from None
+        raise SystemFault(f"{label}: does not fit into memory; {memory.LESS_DATA}") from None
     except OSError as error:
         raise DataError(f"{label}: cannot be read: {error.strerror or error}") from None
 
 
-def _open_file(path, label):
+def _open_file(path, label, again):
     try:
         mode = os.stat(path).st_mode
     except ValueError:  # a NUL in the path
         raise DataError(f"{label!r}: is not a path") from None
     if stat.S_ISDIR(mode):
         raise DataError(f"{label}: is a directory; expected a file")
-    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or os.fspath(path) == "/dev/stdin"):
+    if again and stat.S_ISFIFO(mode):
+        raise DataError(
+            f"{label}: is a pipe, which can be read only once, and the training data are read again by --resume and "
+            "mlp eval; write them to a file first"
+        )
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or (os.fspath(path) == "/dev/stdin" and not again)):
         raise DataError(f"{label}: is a device; expected a file")
     return Path(path).open("rb")
 

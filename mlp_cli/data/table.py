@@ -9,8 +9,9 @@ import io
 
 import numpy as np
 
+from mlp_cli import memory
 from mlp_cli.data import cells
-from mlp_cli.data.reading import listed, plural, quoted, refuse_repeats
+from mlp_cli.data.reading import listed, plural, quoted, refuse_many_columns, refuse_repeats
 from mlp_cli.data.text import Lines, clean
 from mlp_cli.errors import DataError
 
@@ -18,6 +19,9 @@ DELIMITERS = ("\t", ";", ",")  # a file with decimal commas has `,` in each row 
 SNIFFED_RECORDS = 20
 SAMPLED_ROWS = 100
 BLOCK_BYTES = 4 << 20
+MAX_COLUMNS = 100_000  # each takes pyarrow 10 kB and 0.1 ms, however few its cells
+COLUMN_BYTES = 10_000
+CELL_BYTES = 27  # measured: a cell's place in its column, its number in float64, and its share of the inputs
 
 
 class TextTable:
@@ -134,7 +138,8 @@ def read_table(raw, source, reading, known=None):
     table, names, named, header = _take_header(table, source, reading, known, lines)
     if table.num_rows == 0:
         raise DataError(f"{source}: holds a header but no rows" if header else f"{source}: holds no rows")
-    untrimmed = b" " in text or b"\t" in text or not text.isascii()
+    # what can hold white space at the ends of a cell; within quotes a line end can
+    untrimmed = any(mark in text for mark in (b" ", b"\t", b'"')) or not text.isascii()
     return TextTable(source, names, named, table.columns, table.num_rows, lines, header, reading, untrimmed)
 
 
@@ -176,11 +181,14 @@ def _parse(lines, delimiter, source):
         raise DataError(f"{source}: is empty; expected a table with a row for each sample")
     if not closed:
         _refuse_open_quote(lines, source)
+    _refuse_size(lines.text, first, delimiter.encode(), source)
     body = lines.body()
     width = 0
     try:
         width = _read_strings(Lines(first, delimiter).body(), delimiter).num_columns
         table = _read_strings(body, delimiter, width)
+    except MemoryError:  # Arrow's is both
+        raise
     except (pa.ArrowException, UnicodeDecodeError) as error:
         _refuse_open_quote(lines, source)
         _refuse_ragged(lines, body, delimiter, width, source)
@@ -190,6 +198,15 @@ def _parse(lines, delimiter, source):
     if last.endswith("\n"):  # only an unclosed quote, which runs to the end of the text, can do that
         _refuse_open_quote(lines, source)
     return table
+
+
+def _refuse_size(text, first, delimiter, source):
+    """DataError for too many columns, SystemFault for a table that memory has no room for."""
+    columns = first.count(delimiter) + 1
+    refuse_many_columns(columns, MAX_COLUMNS, source)
+    count = text.count(delimiter) + text.count(b"\n")
+    needed = len(text) + count * CELL_BYTES + columns * COLUMN_BYTES
+    memory.require(needed, f"{source}: its {count:,} cells need", memory.LESS_DATA)
 
 
 def _read_strings(body, delimiter, width=0, on_ragged=None):

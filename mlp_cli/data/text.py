@@ -4,6 +4,7 @@ The table reader wants records only and counts them; people count lines. So comm
 before the reader sees them, and counted in here again when a message names a line.
 """
 
+import codecs
 import io
 import re
 
@@ -16,6 +17,8 @@ BYTE_ORDER_MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
+UTF8_MARK = b"\xef\xbb\xbf"
+CHECKED_BYTES = 64 << 20  # decoded at a time, which takes up to four times as much memory
 CLOSING_QUOTE = re.compile(rb'[^"]*+(?:""[^"]*+)*+"')
 
 
@@ -25,10 +28,10 @@ def clean(raw, source, encoding=None):
     DataError when the bytes are not text in that encoding (UTF-8 unless said) or hold NUL bytes.
     """
     if encoding is not None:
-        raw = _decoded(raw, source, encoding).removeprefix("\ufeff").encode()
+        raw = _recoded(raw, source, encoding).removeprefix(UTF8_MARK)
     else:
         _refuse_wide_text(raw[:4096], source)
-        raw = raw.removeprefix(b"\xef\xbb\xbf")
+        raw = raw.removeprefix(UTF8_MARK)
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\0" in raw:
@@ -49,10 +52,9 @@ def _refuse_wide_text(head, source):
             raise DataError(f"{source}: looks like UTF-16 text; set data.encoding: {name}, or save it as UTF-8")
 
 
-def _decoded(raw, source, encoding):
+def _recoded(raw, source, encoding):
     try:
-        text = raw.decode(encoding)
-        text.encode()  # some codecs give half characters that no UTF-8 can hold
+        return raw.decode(encoding).encode()  # some codecs give half characters that no UTF-8 can hold
     except LookupError:
         raise OptionError(
             "data.encoding", f"expected a text encoding such as utf-8, latin-1 or cp1252; got {quoted(encoding)}"
@@ -60,18 +62,21 @@ def _decoded(raw, source, encoding):
     except (UnicodeError, ValueError) as error:
         line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
         raise DataError(f"{source}:{line}: is not {encoding} text; set data.encoding to what it is") from None
-    return text
 
 
 def _refuse_other_encoding(raw, source):
     if raw.isascii():
         return
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        raw.decode()
+        for start in range(0, len(raw), CHECKED_BYTES):
+            decoder.decode(raw[start : start + CHECKED_BYTES], final=start + CHECKED_BYTES >= len(raw))
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+        # what it decodes begins with the bytes of a character that the block before has cut
+        place = min(start + CHECKED_BYTES, len(raw)) - len(error.object) + error.start
+        line = raw.count(b"\n", 0, place) + 1
         raise DataError(
-            f"{source}:{line}: the byte 0x{raw[error.start]:02x} is not UTF-8; set data.encoding, to latin-1 or "
+            f"{source}:{line}: the byte 0x{raw[place]:02x} is not UTF-8; set data.encoding, to latin-1 or "
             "cp1252 for example, or save the file as UTF-8"
         ) from None
 
@@ -90,9 +95,8 @@ class Lines:
         self._no_record = re.compile(rb"^ *" + remark + rb"\n", re.MULTILINE)
         before_a_cell = re.escape(delimiter.encode()) if delimiter else rb"[,;\t]"
         self._opening_quote = re.compile(rb"(?:^|" + before_a_cell + rb') *"')
-        self._spaces_around = re.compile(
-            rb"(^|" + before_a_cell + rb') *("[^"]*+(?:""[^"]*+)*+") *(?=' + before_a_cell + rb"|\n)", re.MULTILINE
-        )
+        # with the whole quoted cell, for what looks like another opening quote within it is none
+        self._spaces_before = re.compile(rb"(^|" + before_a_cell + rb') *("[^"]*+(?:""[^"]*+)*+(?:"|\Z))', re.MULTILINE)
 
     def records(self):
         """Yield (line number of its first line, the record's bytes, whether its quotes are closed)."""
@@ -111,15 +115,16 @@ class Lines:
             yield first, b"".join(parts), False
 
     def body(self):
-        """The text with only records in it, quoted cells without spaces around the quotes."""
+        """The text with only records in it, and quoted cells without spaces before the quote, which Arrow takes for
+        the beginning of a cell without quotes."""
         text = self.text
         if self._holds_more_than_records():
             if b'"' in text:
                 text = b"".join(record for _, record, _ in self.records())
             else:
                 text = self._no_record.sub(b"", text)
-        if b' "' in text or b'" ' in text:
-            text = self._spaces_around.sub(rb"\1\2", text)
+        if b' "' in text:
+            text = self._spaces_before.sub(rb"\1\2", text)
         return text
 
     def line_of(self, record):

@@ -59,21 +59,29 @@ def draw(init, shape: tuple[int, ...], fans: tuple[int, int], seed: int, number:
     if name == "orthogonal":
         return orthogonal(shape, seed, number)
     if name == "truncated_normal":
-        return init.std * _truncated_normal(count, seed, number).reshape(shape)
+        return _times(init.std, _truncated_normal(count, seed, number)).reshape(shape)
     if name == "normal":
-        return init.std * rng.normal(seed, "init", count, substream=number).reshape(shape)
+        return _times(init.std, rng.normal(seed, "init", count, substream=number)).reshape(shape)
     if name == "uniform":
         limit = 1.0 / np.sqrt(float(fan_in)) if init.limit is None else float(init.limit)
         return _uniform(limit, count, seed, number).reshape(shape)
     family, _, kind = name.rpartition("_")
     variance = {"glorot": 2.0 / (fan_in + fan_out), "he": 2.0 / fan_in, "lecun": 1.0 / fan_in}[family]
     if kind == "normal":
-        return (np.sqrt(variance) * rng.normal(seed, "init", count, substream=number)).reshape(shape)
+        return _times(np.sqrt(variance), rng.normal(seed, "init", count, substream=number)).reshape(shape)
     return _uniform(np.sqrt(3.0 * variance), count, seed, number).reshape(shape)
 
 
 def _uniform(limit: float, count: int, seed: int, number: int) -> np.ndarray:
-    return limit * (2.0 * rng.uniform(seed, "init", count, substream=number) - 1.0)
+    numbers = _times(2.0, rng.uniform(seed, "init", count, substream=number))
+    numbers -= 1.0
+    return _times(limit, numbers)
+
+
+def _times(factor: float, numbers: np.ndarray) -> np.ndarray:
+    """The numbers multiplied where they are: those of a large layer take a lot of memory."""
+    numbers *= factor
+    return numbers
 
 
 def _truncated_normal(count: int, seed: int, number: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlp_cli.data.stored import StoredRows
+from mlp_cli.errors import SystemFault
 from mlp_cli.kernels import layout
 from mlp_cli.kernels.prepare import prepare
 from mlp_cli.kernels.random import EXCHANGES
@@ -96,7 +97,7 @@ class Machine:
     def __init__(self, network: Network, threads: int):
         self.kernels = prepare(network.config.dtype)
         self.network, self.threads = network, threads
-        self.team = Team(threads)
+        self.team = _team(threads)
         self.control = layout.aligned_zeros(layout.CLAIMS + 8 * threads, np.int64)
         self.totals = np.zeros(0)
         self._kept: dict[str, np.ndarray] = {}
@@ -210,6 +211,7 @@ class Machine:
             self._placed.ops, self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look,
             progress=first,
         )  # fmt: skip
+        self.training_rows.stored.check()
         if self.control[layout.STATUS] == layout.GIVEN_UP:
             self.totals[:], self.network.state[:] = self._totals_before, self._state_before
         return Outcome(self.progress, int(self.control[layout.STATUS]) != layout.NOT_FINITE)
@@ -253,6 +255,7 @@ class Machine:
             record[name] = self._evaluation_memory(name, size * threads).ctypes.data
         order = np.arange(len(rows), dtype=np.uint32)
         self._run(work, threads, self.kernels.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
+        rows.stored.check()
         if self.progress < len(rows):
             raise Halted
         return outputs, losses[: len(rows)]
@@ -336,6 +339,14 @@ def _loss_option(loss) -> float:
         if hasattr(loss, name):
             return float(getattr(loss, name))
     return 0.0
+
+
+def _team(threads: int) -> Team:
+    """The threads; SystemFault where the system allows no more."""
+    try:
+        return Team(threads)
+    except RuntimeError as error:
+        raise SystemFault(f"{threads} threads cannot be started ({error}); try --threads 1") from None
 
 
 def training_threads(network: Network, batch_size: int, available: int) -> int:

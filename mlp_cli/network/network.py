@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mlp_cli import memory
 from mlp_cli.errors import CheckpointError
 from mlp_cli.kernels import layout
 from mlp_cli.kernels import losses as loss_kernels
@@ -31,6 +32,11 @@ class Network:
         self.program = build(*arguments, training=False)
         self.optimizer_code = kernel_code(config.optimizer, optimizer_kernels.PLAIN_SGD)
         self.moment_count = optimizer_kernels.moments_of(self.optimizer_code)
+        memory.require(
+            self.program.parameter_size * self.dtype.itemsize,
+            f"The network's {self.program.parameter_count:,} parameters need",
+            "use fewer units",
+        )
         self.parameters = layout.aligned_zeros(self.program.parameter_size, self.dtype)
         self.state = layout.aligned_zeros(self.program.state_size, self.dtype)
         self.moments: list[np.ndarray] = []

@@ -288,7 +288,8 @@ def find_model(path: Path) -> Path:
     if os.path.isfile(path):
         return path
     if not os.path.isdir(path):
-        raise CheckpointError(f"{path}: expected a checkpoint file or a run directory; there is nothing of that name")
+        found = "this is something else" if os.path.lexists(path) else "there is nothing of that name"
+        raise CheckpointError(f"{path}: expected a checkpoint file or a run directory; {found}")
     run = RunDirectory(path)
     if os.path.isfile(run.best_path):
         return run.best_path

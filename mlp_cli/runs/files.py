@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlp_cli.errors import SystemFault
+from mlp_cli.memory import size_text
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -60,6 +61,9 @@ def write_output(path: Path, *parts: bytes | memoryview) -> None:
     Raises SystemFault.
     """
     path = Path(os.path.realpath(path))
+    if path.is_symlink():  # which leads in a circle
+        with _told(path, "write to it"):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if path.is_dir() or path.is_file() or not path.exists():
         write_atomically(path, *parts)
         return
@@ -151,18 +155,6 @@ def make_directory(path: Path, parents: bool = False) -> bool:
         # also where it was there: whoever made it may have been killed before this
         _sync_folder(path.parent)
         return made
-
-
-def size_text(size: int) -> str:
-    """A number of bytes for people: 812 bytes, 1.5 MB."""
-    if size < 1000:
-        return f"{size} bytes"
-    value, unit = size / 1000, "kB"
-    for larger in ("MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.1f} {unit}"
 
 
 def reason(error: Exception) -> str:

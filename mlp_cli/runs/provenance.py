@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import mlp_cli
+from mlp_cli.control_groups import groups, text
 
 _GIT_SECONDS = 5  # on a sleepy network file system git may take for ever
 
@@ -46,7 +47,7 @@ def available_processors(root: Path = Path("/")) -> int:
 
 def processor_name(root: Path = Path("/")) -> str | None:
     """The name of the processor in its maker's words, or else its architecture."""
-    for line in _text(root / "proc/cpuinfo").splitlines():
+    for line in text(root / "proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
             return value.strip()
@@ -75,29 +76,17 @@ def _processors_by_affinity() -> int:
 
 def _processors_by_quota(root: Path) -> Iterator[int]:
     """Quotas in processors, rounded up, of every control group above this process: the smallest one counts."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if controllers == "":  # version 2
-            for folder in _with_parents(root / "sys/fs/cgroup", group):
-                yield from _quota(_text(folder / "cpu.max"))
-        elif "cpu" in controllers.split(","):  # version 1
-            mounts = (root / "sys/fs/cgroup" / controllers, root / "sys/fs/cgroup/cpu")
-            for mount in dict.fromkeys(mounts):
-                for folder in _with_parents(mount, group):
-                    quota, period = (_text(folder / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
-                    yield from _quota(f"{quota} {period}")
+    for version, folder in groups("cpu", root):
+        if version == 2:
+            yield from _quota(text(folder / "cpu.max"))
+        else:
+            quota, period = (text(folder / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
+            yield from _quota(f"{quota} {period}")
 
 
-def _with_parents(mount: Path, group: str) -> list[Path]:
-    # Inside a container the group's own path may not exist, and the mount itself stands for it.
-    folder = mount / group.strip().lstrip("/")
-    return [folder, *[parent for parent in folder.parents if parent.is_relative_to(mount)]]
-
-
-def _quota(text: str) -> Iterator[int]:
+def _quota(line: str) -> Iterator[int]:
     # "200000 100000" is two processors; "max 100000" and "-1 100000" are no limit.
-    if match := re.fullmatch(r"\s*(\d+)\s+(\d+)\s*", text, re.ASCII):
+    if match := re.fullmatch(r"\s*(\d+)\s+(\d+)\s*", line, re.ASCII):
         quota, period = int(match[1]), int(match[2])
         if quota > 0 and period > 0:
             yield math.ceil(quota / period)
@@ -108,13 +97,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _output(command: list[str]) -> str | None:

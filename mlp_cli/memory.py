@@ -1,0 +1,108 @@
+"""How much memory this process may still take, and the sentence for what would not fit.
+
+Linux promises memory that it does not have and kills whoever uses it, so what is large is asked for here first.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlp_cli.control_groups import groups, text
+from mlp_cli.errors import SystemFault
+
+# What the program itself still takes: machine code, threads, tables of results.
+RESERVE = 64_000_000
+# What the libraries set aside as they are loaded, most of it never used: addresses, and memory that could be written.
+# With less, some of them end the process in ways of their own.
+LEAST_ADDRESSES, LEAST_DATA = 900_000_000, 300_000_000
+
+# The remedy for data that do not fit.
+LESS_DATA = "use fewer rows or columns, or store the numbers as .npy and set data.memory: map"
+
+
+def require(needed: int, what: str, remedy: str) -> None:
+    """SystemFault unless so many more bytes fit: what needs them (`x.csv: its 9 cells need`), and what to do."""
+    there = available()
+    if needed > there:
+        raise SystemFault(f"{what} {size_text(needed)} of memory, and {size_text(there)} are available; {remedy}")
+
+
+def available(root: Path = Path("/")) -> int:
+    """Bytes that this process may still take: the least that the machine, the control groups and the limits of the
+    process (`ulimit -v`, `-d`) leave. `root` is where /proc and /sys are found."""
+    left = min((*_by_machine(root), *_by_groups(root), *_by_process(root)), default=sys.maxsize)
+    return max(left - RESERVE, 0)
+
+
+def heed_limits() -> None:
+    """Make the best of a limit of the process (`ulimit -v`, `-d`), before any library is loaded that starts threads.
+
+    SystemFault where the limit is lower than what the libraries set aside.
+    """
+    for option, (limit, least) in _limits().items():
+        if limit < least:
+            raise SystemFault(
+                f"The limit of this process, {size_text(limit)} (ulimit -{option}), is less than the "
+                f"{size_text(least)} that mlp sets aside for its libraries; raise it"
+            )
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # each thread of a library sets a hundred megabytes aside
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people: 812 bytes, 1.5 MB."""
+    if size < 1000:
+        return f"{size} bytes"
+    value, unit = size / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.1f} {unit}"
+
+
+def _by_machine(root: Path) -> Iterator[int]:
+    found = _number(text(root / "proc/meminfo"), "MemAvailable:")
+    if found is not None:
+        yield found * 1024
+    elif "SC_PHYS_PAGES" in os.sysconf_names:
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _by_groups(root: Path) -> Iterator[int]:
+    """What every control group above this process leaves; files that it keeps in memory give way, so they are free."""
+    for version, folder in groups("memory", root):
+        limit, used, prefix = ("memory.max", "memory.current", "") if version == 2 else (
+            "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
+        )  # fmt: skip
+        bounds = [_number(text(folder / name)) for name in (limit, used)]
+        if None not in bounds:
+            statistics = text(folder / "memory.stat")
+            files = sum(_number(statistics, f"{prefix}{kind}_file") or 0 for kind in ("inactive", "active"))
+            yield bounds[0] - max(bounds[1] - files, 0)
+
+
+def _by_process(root: Path) -> Iterator[int]:
+    pages = [int(count) for count in re.findall(r"\d+", text(root / "proc/self/statm"))]
+    for option, (limit, _) in _limits().items():
+        place = 0 if option == "v" else 5
+        used = pages[place] * os.sysconf("SC_PAGE_SIZE") if place < len(pages) else 0
+        yield limit - used
+
+
+def _limits() -> dict[str, tuple[int, int]]:
+    """The limits that are set, by their option of ulimit: bytes, and how many the libraries need."""
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return {}
+    known = {"v": (resource.RLIMIT_AS, LEAST_ADDRESSES), "d": (resource.RLIMIT_DATA, LEAST_DATA)}
+    found = {option: (resource.getrlimit(limit)[0], least) for option, (limit, least) in known.items()}
+    return {option: bounds for option, bounds in found.items() if bounds[0] != resource.RLIM_INFINITY}
+
+
+def _number(content: str, name: str = "") -> int | None:
+    """The first number on the line that begins with this name; None where there is none, as in `max`."""
+    found = re.search(rf"^{re.escape(name)}\s*(\d+)", content, re.MULTILINE | re.ASCII)
+    return int(found[1]) if found else None
