@@ -70,8 +70,7 @@ def load(options, seed, dtype, numbers_are_classes, memory=None):
     parts = _cut(rows, values, task, options, others, seed)
 
     # fit on the training rows
-    chosen = values[np.searchsorted(rows, parts["train"])]
-    task = _fitted(task, options, chosen, table)
+    task = _fitted(task, options, _of(values, rows, parts["train"]), table)
     preprocessing, more = fitting.fit(table, parts["train"], roles, options, reading, task, dtype)
     preprocessing.refuse_missing(table)
     notes += more
@@ -81,7 +80,7 @@ def load(options, seed, dtype, numbers_are_classes, memory=None):
     for part, some in parts.items():
         splits[part] = Split(
             x=preprocessing.inputs_of(table, some, notes, memory),
-            target=values[np.searchsorted(rows, some)],
+            target=_of(values, rows, some),
             weight=checks.weights(table, roles.weight, some),
             rows=some,
         )
@@ -135,6 +134,11 @@ def _cut(rows, values, task, options, others, seed):
         return {"train": rows}
     cut = split(len(rows), wanted, values if stratify else None, seed)
     return {part: rows[places] for part, places in cut.items()}
+
+
+def _of(values, rows, some):
+    """The values of some of the rows, both ascending; those of all rows without a copy, which may be large."""
+    return values if some is rows else values[np.searchsorted(rows, some)]
 
 
 def _fitted(task, options, chosen, table):
