@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import busy, compare, figure, ours, peers, report, scale, start_up, targets, variants, worker
+from benchmarks import busy, compare, figure, memory, ours, peers, report, scale, start_up, targets, variants, worker
 from benchmarks.comparison import compare as comparison
 from benchmarks.comparison import share_of_limit, take_turns
 from benchmarks.worker import Work, Worker, WorkerError, Workers
@@ -403,6 +403,62 @@ def test_scale_compares_with_the_fewest_rows(monkeypatch):
         ("in memory, epoch", "160 rows", "40 rows"),
     ]
     assert list(scale.in_memory(TINY, 40, 1)) == []
+
+
+@pytest.fixture
+def proc():
+    if not Path("/proc/self/status").exists():
+        pytest.skip("there is no /proc to look into")
+
+
+def test_memory_measures_inputs_of_every_kind_and_holds(monkeypatch, proc, tmp_path, capsys):
+    monkeypatch.setattr(memory, "NARROW", memory.WIDE // 2)
+    monkeypatch.setattr(memory, "ELEMENTS", ("float64", "uint8"))
+    path = tmp_path / "memory.json"
+    sizes = ("--size", "0.01", "--mapped", "0.02", "--folder", tmp_path)
+    assert run(monkeypatch, memory, *sizes, "--json", path) == 0
+    assert "5 of 5 hold" in capsys.readouterr().out
+    stored = json.loads(path.read_text())["peaks"]
+    described = [(each["what"], each["element"], each["rows"], each["inputs"], each["stored"]) for each in stored]
+    assert described == [
+        ("in memory", "float64", 3188, 784, 3188 * 784 * 8),
+        ("in memory", "uint8", 3188, 784, 3188 * 784),
+        ("in memory", "float64", 6377, 392, 6377 * 392 * 8),
+        ("in memory", "uint8", 6377, 392, 6377 * 392),
+        ("mapped", "float32", 6377, 784, 6377 * 784 * 4),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["memory.json"]
+
+
+def test_a_process_is_seen_with_the_memory_that_it_takes(proc):
+    wait = "import mmap, time; time.sleep(0.2)"
+    fill = "a = bytearray(50 << 20); b = mmap.mmap(-1, 30 << 20); b.write(bytes(1 << 20) * 30)"
+    empty, _ = memory.watch([sys.executable, "-c", wait])
+    full, seconds = memory.watch([sys.executable, "-c", f"import mmap; {fill}; {wait}"])
+    for kind in ("peak", "own"):
+        assert full[kind] - empty[kind] > 79 << 20
+    assert seconds > 0.2
+
+
+def test_a_training_that_fails_is_no_measurement(monkeypatch, proc, tmp_path, capsys):
+    monkeypatch.setattr(memory, "CLASSES", 1)
+    assert run(monkeypatch, memory, "--size", "0.01", "--folder", tmp_path) == 1
+    assert "expected two classes or more" in capsys.readouterr().err
+
+
+def test_what_takes_more_memory_than_is_allowed_is_missed():
+    at_most = memory.Peak("mapped", "float32", 1, 1, 4, peak=100, few=1, most=100, seconds=1.0)
+    more = memory.Peak("mapped", "float32", 1, 1, 4, peak=101, few=1, most=100, seconds=1.0)
+    assert [memory.line(peak)[-1] for peak in (at_most, more)] == ["holds", "MISSED"]
+
+
+@pytest.mark.parametrize("write", [memory.write_inputs, memory.sparse_inputs])
+def test_files_for_measuring_memory_are_arrays(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(memory, "BLOCK_BYTES", 100)
+    write(tmp_path / "x.npy", 33, 5, "float64")
+    x = np.load(tmp_path / "x.npy")
+    assert (x.shape, x.dtype) == ((33, 5), np.float64)
+    assert bool(x.any()) == (write is memory.write_inputs)
 
 
 def test_busy_measures_threads_and_pairs_and_sends_its_neighbours_home(monkeypatch, only_tiny, capsys):
