@@ -405,6 +405,24 @@ def test_scale_compares_with_the_fewest_rows(monkeypatch):
     assert list(scale.in_memory(TINY, 40, 1)) == []
 
 
+def test_scale_compares_mapped_inputs_with_those_in_memory():
+    found = list(scale.mapped(TINY, 40, 2))
+    assert [(each.title, each.variant, each.against, each.least) for each in found] == [
+        ("6-9-3, batch 4, 40 rows", "mapped, steps", "in memory", 0.8),
+        ("6-9-3, batch 4, 40 rows", "mapped, whole process", "in memory", None),
+    ]
+    steps, whole = found
+    assert all(
+        0 < its_steps < its_whole for its_steps, its_whole in ((steps.ours, whole.ours), (steps.theirs, whole.theirs))
+    )
+
+
+@pytest.mark.parametrize("memory", ["map", "load"])
+def test_scale_trains_with_the_inputs_where_it_says(tmp_path, memory):
+    scale._remember([], scale._training(tmp_path, TINY, TINY.rows), memory)
+    assert f"memory: {memory}\n" in (tmp_path / "run" / "config.yaml").read_text()
+
+
 @pytest.fixture
 def proc():
     if not Path("/proc/self/status").exists():
