@@ -6,7 +6,6 @@ rows sets and their length does not.
 """
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import report
+from benchmarks.processes import training
 from benchmarks.worker import ROOT
 from mlp_cli.cli.console import table
 
@@ -29,7 +29,7 @@ HEADER = ["what", "stored as", "rows", "inputs", "on disk", "peak", "4 rows", "a
 LOOK_SECONDS = 0.005
 # What may come on top of what is counted.
 SPARE = 200 * MEGABYTE
-FEW_ROWS, CLASSES, UNITS = 4, 2, 16
+FEW_ROWS, BATCH, CLASSES, UNITS = 4, 128, 2, 16
 WIDE, NARROW = 784, 64
 ELEMENTS = ("float32", "float64", "uint8")
 # Of a mapped run: numbers of rows, their order, targets; losses, predictions and outputs of the last evaluation.
@@ -97,19 +97,13 @@ def write_classes(path: Path, rows: int) -> None:
 # --- processes --------------------------------------------------------------------------------------------------
 
 
-def training(folder: Path, name: str, *overrides: str) -> list[str]:
-    """The command that trains a small net for an epoch on name-x.npy and name-y.npy of a folder."""
-    config = {
-        "data": {"train": {part: str(folder / f"{name}-{part}.npy") for part in "xy"}},
-        "network": {"layers": [{"units": UNITS, "activation": "relu"}, {"activation": "softmax"}]},
-        "training": {"epochs": 1, "batch_size": FEW_ROWS if name == "few" else 128},
-    }
-    path = folder / f"{name}.yaml"
-    path.write_text(json.dumps(config))  # JSON is YAML
-    return [sys.executable, "-m", "mlp_cli", "train", str(path), *overrides, "--out", str(folder / "run"), "--force"]
+def command(folder: Path, name: str, inputs: int, *overrides: str) -> list[str]:
+    """Train a small net for an epoch on name-x.npy and name-y.npy."""
+    batch = FEW_ROWS if name == "few" else BATCH
+    return [*training(folder, (inputs, UNITS, CLASSES), batch, 1, name), *overrides]
 
 
-def watch(command: list[str]) -> tuple[dict[str, int], float]:
+def watch(arguments: list[str]) -> tuple[dict[str, int], float]:
     """(the most that each kind of memory took, in bytes; seconds) of a process.
 
     peak: everything, pages of files among it. own: pages of no file, shared ones among them, which is how large arrays
@@ -117,7 +111,7 @@ def watch(command: list[str]) -> tuple[dict[str, int], float]:
     """
     began, seen = time.monotonic(), {"peak": 0, "own": 0}
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
+        process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
         try:
             while process.poll() is None:
                 for kind, value in _memory(process.pid).items():
@@ -128,7 +122,7 @@ def watch(command: list[str]) -> tuple[dict[str, int], float]:
             process.wait()
         if process.returncode:
             said.seek(0)
-            raise subprocess.CalledProcessError(process.returncode, command, stderr=said.read())
+            raise subprocess.CalledProcessError(process.returncode, arguments, stderr=said.read())
     return seen, time.monotonic() - began
 
 
@@ -146,30 +140,29 @@ def _memory(pid: int) -> dict[str, int]:
 
 def in_memory(folder: Path, rows: int, inputs: int, element: str) -> Peak:
     """Inputs read into memory: they take what they would as float32, once."""
-    few, _ = _of_few_rows(folder, inputs, element, "peak")
+    few = _of_few_rows(folder, inputs, element)["peak"]
     write_inputs(folder / "all-x.npy", rows, inputs, element)
     write_classes(folder / "all-y.npy", rows)
-    seen, seconds = watch(training(folder, "all"))
+    seen, seconds = watch(command(folder, "all", inputs))
     stored = rows * inputs * np.dtype(element).itemsize
     return Peak("in memory", element, rows, inputs, stored, seen["peak"], few, few + 4 * rows * inputs + SPARE, seconds)
 
 
 def mapped(folder: Path, rows: int, inputs: int, element: str) -> Peak:
     """Inputs left in their file, a sparse one: what is no page of a file takes so many bytes a row, however long."""
-    few, _ = _of_few_rows(folder, inputs, element, "own", "data.memory=map")
+    few = _of_few_rows(folder, inputs, element, "data.memory=map")["own"]
     sparse_inputs(folder / "all-x.npy", rows, inputs, element)
     write_classes(folder / "all-y.npy", rows)
-    seen, seconds = watch(training(folder, "all", "data.memory=map"))
+    seen, seconds = watch(command(folder, "all", inputs, "data.memory=map"))
     stored, most = rows * inputs * np.dtype(element).itemsize, few + MAPPED_ROW_BYTES * rows + SPARE
     return Peak("mapped", element, rows, inputs, stored, seen["own"], few, most, seconds)
 
 
-def _of_few_rows(folder: Path, inputs: int, element: str, kind: str, *overrides: str) -> tuple[int, float]:
-    """(bytes of the same command on a few rows, seconds)."""
+def _of_few_rows(folder: Path, inputs: int, element: str, *overrides: str) -> dict[str, int]:
+    """What the same command takes on a few rows."""
     write_inputs(folder / "few-x.npy", FEW_ROWS, inputs, element)
     write_classes(folder / "few-y.npy", FEW_ROWS)
-    seen, seconds = watch(training(folder, "few", *overrides))
-    return seen[kind], seconds
+    return watch(command(folder, "few", inputs, *overrides))[0]
 
 
 def memory_limit() -> int:

@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import report
 from benchmarks.comparison import Comparison, compare, take_turns
 from benchmarks.ours import whole_epoch
+from benchmarks.processes import save_rows, training
 from benchmarks.worker import ROOT, SECONDS, cores, measure
-from mlp_cli.benchmark import Net, Workload, random_rows
+from mlp_cli.benchmark import Net, Workload
 
 ROUNDS = 5
 ROWS = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -64,7 +63,8 @@ def mapped(net: Net, most: int, rounds: int) -> Iterator[Comparison]:
     """
     rows = min(net.rows, most)
     with tempfile.TemporaryDirectory() as folder:
-        command = _training(Path(folder), net, rows)
+        save_rows(Path(folder), net, rows)
+        command = training(Path(folder), net.sizes, net.batch, MAPPED_EPOCHS)
         seen: dict[str, list[tuple[float, float]]] = {"map": [], "load": []}
         take_turns({memory: partial(_remember, so_far, command, memory) for memory, so_far in seen.items()}, rounds)
     found = {memory: measured[1:] for memory, measured in seen.items()}  # the first round does not count
@@ -74,28 +74,10 @@ def mapped(net: Net, most: int, rounds: int) -> Iterator[Comparison]:
         yield compare(title, f"mapped, {what}", "in memory", 1, *both, least=least, share=True)
 
 
-def _training(folder: Path, net: Net, rows: int) -> list[str]:
-    """The command that trains the net on random rows, which it finds in .npy files of the folder."""
-    part = random_rows(rows, net.sizes[0], net.sizes[-1], "float32")
-    paths = {"x": str(folder / "x.npy"), "y": str(folder / "y.npy")}
-    np.save(paths["x"], part.x)
-    np.save(paths["y"], part.target)
-    config = {
-        "data": {"train": paths},
-        "network": {
-            "layers": [*({"units": n, "activation": "relu"} for n in net.sizes[1:-1]), {"activation": "softmax"}]
-        },
-        "training": {"epochs": MAPPED_EPOCHS, "batch_size": net.batch},
-    }
-    (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
-    command = [sys.executable, "-m", "mlp_cli", "train", folder / "config.yaml", "--json", "--threads", 1]
-    return [*map(str, command), "--force", "--out", str(folder / "run")]
-
-
 def _remember(found: list[tuple[float, float]], command: list[str], memory: str) -> float:
     """Train, and add (seconds a sample of the steps, of the whole process) to what was found."""
     began = time.perf_counter()
-    command = [*command, f"data.memory={memory}"]
+    command = [*command, f"data.memory={memory}", "--json", "--threads", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     whole = time.perf_counter() - began
     events = [json.loads(line) for line in done.stdout.splitlines()]

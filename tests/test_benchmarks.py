@@ -12,7 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import busy, compare, figure, memory, ours, peers, report, scale, start_up, targets, variants, worker
+from benchmarks import (
+    busy,
+    compare,
+    figure,
+    memory,
+    ours,
+    peers,
+    processes,
+    report,
+    scale,
+    start_up,
+    targets,
+    variants,
+    worker,
+)
 from benchmarks.comparison import compare as comparison
 from benchmarks.comparison import share_of_limit, take_turns
 from benchmarks.worker import Work, Worker, WorkerError, Workers
@@ -419,7 +433,8 @@ def test_scale_compares_mapped_inputs_with_those_in_memory():
 
 @pytest.mark.parametrize("memory", ["map", "load"])
 def test_scale_trains_with_the_inputs_where_it_says(tmp_path, memory):
-    scale._remember([], scale._training(tmp_path, TINY, TINY.rows), memory)
+    processes.save_rows(tmp_path, TINY, TINY.rows)
+    scale._remember([], processes.training(tmp_path, TINY.sizes, TINY.batch, 1), memory)
     assert f"memory: {memory}\n" in (tmp_path / "run" / "config.yaml").read_text()
 
 
@@ -480,7 +495,7 @@ def test_files_for_measuring_memory_are_arrays(tmp_path, monkeypatch, write):
 
 
 def test_busy_measures_threads_and_pairs_and_sends_its_neighbours_home(monkeypatch, only_tiny, capsys):
-    monkeypatch.setattr(busy, "PAIRS", (targets.key(TINY),))
+    monkeypatch.setattr(busy, "PAIRS", {targets.key(TINY): 2})
     places = worker.cores()
     monkeypatch.setattr(worker, "cores", lambda: places)
     started = []
@@ -488,6 +503,10 @@ def test_busy_measures_threads_and_pairs_and_sends_its_neighbours_home(monkeypat
     assert run(monkeypatch, busy, "--rounds", 1) == 0
     printed = capsys.readouterr().out
     assert [how for how in ("cores busy", "cores idle", "first of two", "second of two") if how not in printed] == []
+    trainings = [process for process in started if "train" in process.args]
+    # a round that does not count and one that does, each of one alone and of two
+    assert len(trainings) == 2 * (1 + 2)
+    assert all(process.args[-2:] == ["--threads", "1"] for process in trainings)
     neighbours = [process for process in started if busy.NEIGHBOUR in process.args]
     assert len(neighbours) == len(places)
     assert all(process.returncode is not None for process in started)
@@ -501,3 +520,28 @@ def remembering(make, made):
         return made[-1]
 
     return remember
+
+
+def test_processes_that_run_at_once_are_timed_each(tmp_path):
+    waits = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\ntime.sleep(0.1)"
+    ends = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
+    first, second = processes.at_once([[sys.executable, "-c", code, str(tmp_path / "end")] for code in (waits, ends)])
+    assert 0 < second < first
+
+
+def test_a_process_that_fails_beside_others_is_no_measurement():
+    code = "import os; raise SystemExit(os.environ['MLP_TEST_VARIABLE'])"
+    commands = [[sys.executable, "-c", code] for code in ("pass", code)]
+    with pytest.raises(processes.subprocess.CalledProcessError) as caught:
+        processes.at_once(commands, MLP_TEST_VARIABLE="lost")
+    assert caught.value.stderr == "lost\n"
+
+
+@pytest.mark.slow
+def test_trainings_that_start_at_once_with_an_empty_cache_all_succeed(tmp_path):
+    (found,) = start_up.cold_together(tmp_path)
+    assert 0 < found.theirs <= found.ours
+    runs = sorted(tmp_path.glob("run-*/summary.json"))
+    assert len(runs) == start_up.TOGETHER
+    assert len({path.parent.joinpath("checkpoints/best.safetensors").read_bytes() for path in runs}) == 1
+    assert len(list(tmp_path.glob("cache/**/*.code"))) == 1
