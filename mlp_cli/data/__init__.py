@@ -26,13 +26,13 @@ class Split:
     """Rows to train on or to judge by.
 
     x (n, d), C-contiguous, or StoredRows that become it; target int32 (n,) class numbers, or float64 (n, k) in the
-    user's units; weight float64 (n,) or None; rows int64 (n,), where they stand in their file, from 0.
+    user's units; weight float64 (n,) or None; rows int64 (n,), where they stand in their file, from 0, or a range.
     """
 
     x: np.ndarray | StoredRows
     target: np.ndarray
     weight: np.ndarray | None
-    rows: np.ndarray
+    rows: np.ndarray | range
 
 
 @dataclass
@@ -82,7 +82,7 @@ def load(options, seed, dtype, numbers_are_classes, memory=None):
             x=preprocessing.inputs_of(table, some, notes, memory),
             target=_of(values, rows, some),
             weight=checks.weights(table, roles.weight, some),
-            rows=some,
+            rows=range(table.rows) if len(some) == table.rows else some,  # a range takes no memory
         )
     for part, other in others.items():
         batch = preprocessing.batch(other, need_target=True, memory=memory)
