@@ -220,10 +220,12 @@ def main() -> int:
     if not Path("/proc/self/status").exists():
         print("This system has no /proc, from which the memory of a process is read", file=sys.stderr)
         return 1
-    record = report.begin()
+    record, found = report.begin(), []
     try:
         with tempfile.TemporaryDirectory(dir=wanted.folder) as folder:
-            found = list(measure(Path(folder), wanted.size, wanted.mapped))
+            for peak in measure(Path(folder), wanted.size, wanted.mapped):
+                report.note("  ".join(line(peak)))
+                found.append(peak)
     except subprocess.CalledProcessError as error:
         print(f"{error.stderr}{error}", file=sys.stderr)
         return 1
