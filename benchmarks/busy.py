@@ -1,26 +1,32 @@
 """How threads behave on a machine that has other work, and beyond its cores: python -m benchmarks.busy
 
 With every core busy with other processes, more threads must not be slower than one; idle, eight threads not slower
-than as many as there are cores; and two trainings at once, one thread each, must not disturb each other.
+than as many as there are cores; and two `mlp train` at once, one thread each, must not disturb each other.
 """
 
 import contextlib
+import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 from benchmarks import ours, report
+from benchmarks.compare import chosen_nets
 from benchmarks.comparison import Comparison, compare, take_turns
-from benchmarks.worker import Task, Work, Worker, WorkerError, Workers
+from benchmarks.processes import at_once, save_rows, training
+from benchmarks.worker import Task, Work, WorkerError, Workers
 from mlp_cli.benchmark import NETS, Net
 
-ROUNDS = 7
+ROUNDS = 5
 # A measurement of many time slices, since the system gives cores to others in between.
 SECONDS = 0.3
 MANY = 8
 BUSY, BEYOND, TOGETHER = 1 / 1.25, 1 / 1.2, 0.95
-# Nets for two trainings at once: from cache to memory.
-PAIRS = (("8-16-2", 32), ("784-128-10", 32), ("784-512-512-10", 128))
+# Nets for two trainings at once, from cache to memory, and epochs that take a second or more.
+PAIRS = {("8-16-2", 32): 60, ("784-128-10", 32): 40, ("784-512-512-10", 128): 15}
 
 
 # Computes for as long as the process that started it lives, however that one ends.
@@ -79,46 +85,55 @@ def beyond_the_cores(workers: Workers, net: Net, rounds: int) -> Iterator[Compar
     yield compare(report.title(net), "cores idle", against, MANY, times[MANY], times[alone], least=BEYOND, share=True)
 
 
-def together(net: Net, cores: list[int], rounds: int) -> Iterator[Comparison]:
-    """Two trainings at once, one thread each, against either of them alone."""
-    work = Work(net.sizes, net.batch, net.rows)
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(contextlib.closing(Worker(ours, 1, cores))) for _ in range(2)]
-        pair = [worker.net(work) for worker in workers]
-        found = [([long(task)() for task in pair], at_once(pair)) for _ in range(rounds)]
-    least = TOGETHER if len(cores) > 1 else None
-    for number, name in enumerate(("first", "second")):
-        alone, both = ([each[side][number] for each in found] for side in (0, 1))
-        yield compare(report.title(net), f"{name} of two", "alone", 1, both, alone, least=least, share=True)
+def together(net: Net, cores: int, rounds: int) -> Iterator[Comparison]:
+    """Two `mlp train --threads 1` at once, from start to end, against one alone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_rows(folder, net, net.rows)
+        train = partial(training, folder, net.sizes, net.batch, PAIRS[net.name, net.batch])
+        commands = [[*train(run=run), "--threads", "1"] for run in ("first", "second")]
+        found: dict[str, list[list[float]]] = {"alone": [], "both": []}
+        contenders = {"alone": commands[:1], "both": commands}
+        take_turns({who: partial(_remember, found[who], started) for who, started in contenders.items()}, rounds)
+    least = TOGETHER if cores > 1 else None
+    alone = [seconds for (seconds,) in found["alone"][1:]]  # the first round does not count
+    for number, which in enumerate(("first", "second")):
+        both = [seconds[number] for seconds in found["both"][1:]]
+        yield compare(report.title(net), f"{which} of two", "alone", 1, both, alone, least=least, share=True)
 
 
-def at_once(pair: list[Task]) -> list[float]:
-    """What each of two tasks measures while the other computes too."""
-    for task in pair:
-        task.begin(SECONDS)
-    return [task.end() for task in pair]
+def _remember(found: list[list[float]], commands: list[list[str]]) -> float:
+    """Run commands at once, and add to what was found the seconds from their start until each ended."""
+    found.append(at_once(commands))
+    return statistics.fmean(found[-1])
 
 
-def measure(rounds: int) -> Iterator[Comparison]:
-    """Everything above, for all nets."""
+def measure(nets: list[Net], rounds: int) -> Iterator[Comparison]:
+    """Everything above, for these nets."""
     with Workers() as workers:
-        for net in NETS:
+        for net in nets:
             for part in (among_neighbours, beyond_the_cores):
                 report.note(f"{report.title(net)}: {part.__doc__}")
                 yield from part(workers, net, rounds)
                 workers.drop()
-        for net in NETS:
-            if (net.name, net.batch) in PAIRS:
-                report.note(f"{report.title(net)}: {together.__doc__}")
-                yield from together(net, workers.cores, rounds)
+    for net in nets:
+        if (net.name, net.batch) in PAIRS:
+            report.note(f"{report.title(net)}: {together.__doc__}")
+            yield from together(net, len(workers.cores), rounds)
 
 
 def main() -> int:
     """Measure and print."""
-    wanted = report.options("busy", __doc__, ROUNDS).parse_args()
+    parser = report.options("busy", __doc__, ROUNDS)
+    about = "such as 8-16-2, or 784-128-10@32 for batch 32; default: all"
+    parser.add_argument("--nets", type=chosen_nets, metavar="NET,...", default=list(NETS), help=about)
+    wanted = parser.parse_args()
     record = report.begin(wanted.rounds)
     try:
-        found = list(measure(wanted.rounds))
+        found = list(measure(wanted.nets, wanted.rounds))
+    except subprocess.CalledProcessError as error:
+        print(f"{error.stderr}{error}", file=sys.stderr)
+        return 1
     except WorkerError as error:
         print(error, file=sys.stderr)
         return 1

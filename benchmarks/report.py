@@ -19,12 +19,16 @@ BUSY = 0.5
 VERDICTS = {None: "", True: "holds", False: "MISSED"}
 
 
-def options(command: str, description: str, rounds: int) -> argparse.ArgumentParser:
-    """What all commands here understand; a command is described by the first line of its docstring."""
+def options(command: str, description: str, rounds: int | None) -> argparse.ArgumentParser:
+    """What all commands here understand; a command is described by the first line of its docstring.
+
+    rounds: how many turns it takes if nothing else is said, None for a command that takes none.
+    """
     first = description.splitlines()[0].partition(": python")[0]
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{command}", description=first)
-    about = f"turns of everyone; default: {rounds}"
-    parser.add_argument("--rounds", type=at_least_one, default=rounds, metavar="N", help=about)
+    if rounds is not None:
+        about = f"turns of everyone; default: {rounds}"
+        parser.add_argument("--rounds", type=at_least_one, default=rounds, metavar="N", help=about)
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
     return parser
 
@@ -52,7 +56,7 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
-def begin(rounds: int, versions: dict[str, str | None] | None = None) -> dict:
+def begin(rounds: int = 1, versions: dict[str, str | None] | None = None) -> dict:
     """A record of where and with what the measuring begins; says so if the machine is busy."""
     where = provenance()
     load = os.getloadavg()[0]

@@ -2,7 +2,7 @@
 
 Trains XOR for one epoch with `mlp train` and with a script that does the same with scikit-learn, in turns; and
 measures how long the compiled kernels take to be ready after numba is imported. `--cold` compiles them as well, with
-an empty cache.
+an empty cache, and starts eight `mlp train` at once with another one.
 """
 
 import os
@@ -17,10 +17,12 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.comparison import Comparison, compare, take_turns
 from benchmarks.peers import sklearn_mlp
+from benchmarks.processes import at_once
 from benchmarks.worker import ROOT
 
 ROUNDS = 11
 READY, COLD = 0.35, 20.0
+TOGETHER = 8
 
 # What configs/xor.yaml says, for one epoch: read the rows, train, tell how good the net is, keep it.
 SCRIPT = """
@@ -91,6 +93,17 @@ def cold() -> Iterator[Comparison]:
         yield compare("kernels ready", f"{dtype}, compiled", "allowed", 1, [seconds], [COLD], least=1.0)
 
 
+def cold_together(folder: Path) -> Iterator[Comparison]:
+    """Trainings that start at once with an empty cache: the last one's end, against the first one's.
+
+    One of them compiles and all must succeed; nothing is demanded of their times, which they share cores for.
+    """
+    train = [sys.executable, "-m", "mlp_cli", "train", str(ROOT / "configs/xor.yaml"), "training.epochs=1", "--out"]
+    commands = [[*train, str(folder / f"run-{number}")] for number in range(TOGETHER)]
+    seconds = at_once(commands, MLP_CACHE_DIR=str(folder / "cache"))
+    yield compare(f"{TOGETHER} trainings at once", "cold, the last", "the first", 1, [max(seconds)], [min(seconds)])
+
+
 def main() -> int:
     """Measure and print."""
     parser = report.options("start_up", __doc__, ROUNDS)
@@ -100,7 +113,10 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             found = [*whole_processes(Path(folder), wanted.rounds), *ready(wanted.rounds)]
-        found += cold() if wanted.cold else []
+        if wanted.cold:
+            found += cold()
+            with tempfile.TemporaryDirectory() as folder:
+                found += cold_together(Path(folder))
     except subprocess.CalledProcessError as error:
         print(f"{error.stderr}{error}", file=sys.stderr)
         return 1

@@ -12,7 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import busy, compare, figure, ours, peers, report, scale, start_up, targets, variants, worker
+from benchmarks import (
+    busy,
+    compare,
+    figure,
+    memory,
+    ours,
+    peers,
+    processes,
+    report,
+    scale,
+    start_up,
+    targets,
+    variants,
+    worker,
+)
 from benchmarks.comparison import compare as comparison
 from benchmarks.comparison import share_of_limit, take_turns
 from benchmarks.worker import Work, Worker, WorkerError, Workers
@@ -405,8 +419,83 @@ def test_scale_compares_with_the_fewest_rows(monkeypatch):
     assert list(scale.in_memory(TINY, 40, 1)) == []
 
 
+def test_scale_compares_mapped_inputs_with_those_in_memory():
+    found = list(scale.mapped(TINY, 40, 2))
+    assert [(each.title, each.variant, each.against, each.least) for each in found] == [
+        ("6-9-3, batch 4, 40 rows", "mapped, steps", "in memory", 0.8),
+        ("6-9-3, batch 4, 40 rows", "mapped, whole process", "in memory", None),
+    ]
+    steps, whole = found
+    assert all(
+        0 < its_steps < its_whole for its_steps, its_whole in ((steps.ours, whole.ours), (steps.theirs, whole.theirs))
+    )
+
+
+@pytest.mark.parametrize("memory", ["map", "load"])
+def test_scale_trains_with_the_inputs_where_it_says(tmp_path, memory):
+    processes.save_rows(tmp_path, TINY, TINY.rows)
+    scale._remember([], processes.training(tmp_path, TINY.sizes, TINY.batch, 1), memory)
+    assert f"memory: {memory}\n" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+@pytest.fixture
+def proc():
+    if not Path("/proc/self/status").exists():
+        pytest.skip("there is no /proc to look into")
+
+
+def test_memory_measures_inputs_of_every_kind_and_holds(monkeypatch, proc, tmp_path, capsys):
+    monkeypatch.setattr(memory, "NARROW", memory.WIDE // 2)
+    monkeypatch.setattr(memory, "ELEMENTS", ("float64", "uint8"))
+    path = tmp_path / "memory.json"
+    sizes = ("--size", "0.01", "--mapped", "0.02", "--folder", tmp_path)
+    assert run(monkeypatch, memory, *sizes, "--json", path) == 0
+    assert "5 of 5 hold" in capsys.readouterr().out
+    stored = json.loads(path.read_text())["peaks"]
+    described = [(each["what"], each["element"], each["rows"], each["inputs"], each["stored"]) for each in stored]
+    assert described == [
+        ("in memory", "float64", 3188, 784, 3188 * 784 * 8),
+        ("in memory", "uint8", 3188, 784, 3188 * 784),
+        ("in memory", "float64", 6377, 392, 6377 * 392 * 8),
+        ("in memory", "uint8", 6377, 392, 6377 * 392),
+        ("mapped", "float32", 6377, 784, 6377 * 784 * 4),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["memory.json"]
+
+
+def test_a_process_is_seen_with_the_memory_that_it_takes(proc):
+    wait = "import mmap, time; time.sleep(0.2)"
+    fill = "a = bytearray(50 << 20); b = mmap.mmap(-1, 30 << 20); b.write(bytes(1 << 20) * 30)"
+    empty, _ = memory.watch([sys.executable, "-c", wait])
+    full, seconds = memory.watch([sys.executable, "-c", f"import mmap; {fill}; {wait}"])
+    for kind in ("peak", "own"):
+        assert full[kind] - empty[kind] > 79 << 20
+    assert seconds > 0.2
+
+
+def test_a_training_that_fails_is_no_measurement(monkeypatch, proc, tmp_path, capsys):
+    monkeypatch.setattr(memory, "CLASSES", 1)
+    assert run(monkeypatch, memory, "--size", "0.01", "--folder", tmp_path) == 1
+    assert "expected two classes or more" in capsys.readouterr().err
+
+
+def test_what_takes_more_memory_than_is_allowed_is_missed():
+    at_most = memory.Peak("mapped", "float32", 1, 1, 4, peak=100, few=1, most=100, seconds=1.0)
+    more = memory.Peak("mapped", "float32", 1, 1, 4, peak=101, few=1, most=100, seconds=1.0)
+    assert [memory.line(peak)[-1] for peak in (at_most, more)] == ["holds", "MISSED"]
+
+
+@pytest.mark.parametrize("write", [memory.write_inputs, memory.sparse_inputs])
+def test_files_for_measuring_memory_are_arrays(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(memory, "BLOCK_BYTES", 100)
+    write(tmp_path / "x.npy", 33, 5, "float64")
+    x = np.load(tmp_path / "x.npy")
+    assert (x.shape, x.dtype) == ((33, 5), np.float64)
+    assert bool(x.any()) == (write is memory.write_inputs)
+
+
 def test_busy_measures_threads_and_pairs_and_sends_its_neighbours_home(monkeypatch, only_tiny, capsys):
-    monkeypatch.setattr(busy, "PAIRS", (targets.key(TINY),))
+    monkeypatch.setattr(busy, "PAIRS", {targets.key(TINY): 2})
     places = worker.cores()
     monkeypatch.setattr(worker, "cores", lambda: places)
     started = []
@@ -414,6 +503,10 @@ def test_busy_measures_threads_and_pairs_and_sends_its_neighbours_home(monkeypat
     assert run(monkeypatch, busy, "--rounds", 1) == 0
     printed = capsys.readouterr().out
     assert [how for how in ("cores busy", "cores idle", "first of two", "second of two") if how not in printed] == []
+    trainings = [process for process in started if "train" in process.args]
+    # a round that does not count and one that does, each of one alone and of two
+    assert len(trainings) == 2 * (1 + 2)
+    assert all(process.args[-2:] == ["--threads", "1"] for process in trainings)
     neighbours = [process for process in started if busy.NEIGHBOUR in process.args]
     assert len(neighbours) == len(places)
     assert all(process.returncode is not None for process in started)
@@ -427,3 +520,28 @@ def remembering(make, made):
         return made[-1]
 
     return remember
+
+
+def test_processes_that_run_at_once_are_timed_each(tmp_path):
+    waits = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\ntime.sleep(0.1)"
+    ends = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
+    first, second = processes.at_once([[sys.executable, "-c", code, str(tmp_path / "end")] for code in (waits, ends)])
+    assert 0 < second < first
+
+
+def test_a_process_that_fails_beside_others_is_no_measurement():
+    code = "import os; raise SystemExit(os.environ['MLP_TEST_VARIABLE'])"
+    commands = [[sys.executable, "-c", code] for code in ("pass", code)]
+    with pytest.raises(processes.subprocess.CalledProcessError) as caught:
+        processes.at_once(commands, MLP_TEST_VARIABLE="lost")
+    assert caught.value.stderr == "lost\n"
+
+
+@pytest.mark.slow
+def test_trainings_that_start_at_once_with_an_empty_cache_all_succeed(tmp_path):
+    (found,) = start_up.cold_together(tmp_path)
+    assert 0 < found.theirs <= found.ours
+    runs = sorted(tmp_path.glob("run-*/summary.json"))
+    assert len(runs) == start_up.TOGETHER
+    assert len({path.parent.joinpath("checkpoints/best.safetensors").read_bytes() for path in runs}) == 1
+    assert len(list(tmp_path.glob("cache/**/*.code"))) == 1

@@ -63,7 +63,7 @@ def test_the_same_table_in_many_spellings(write, content, name):
     assert dataset.preprocessing.feature_names == ["a", "b"]
     assert dataset.train.x.tolist() == [[1, 2], [4, 5]]
     assert dataset.train.target.tolist() == [[3], [6]]
-    assert dataset.train.rows.tolist() == [0, 1]
+    assert list(dataset.train.rows) == [0, 1]
     assert dataset.fingerprint == regress(write(PLAIN, "plain.csv")).fingerprint
 
 

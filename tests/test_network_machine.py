@@ -9,6 +9,7 @@ from engine import Pair, configure, examples
 
 from mlp_cli.kernels import layout
 from mlp_cli.kernels.team import Team
+from mlp_cli.network import machine
 from mlp_cli.network.machine import Halted
 
 LAYERS = [{"units": 400, "activation": "tanh"}, {"units": 400, "activation": "tanh"}, {"activation": "softmax"}]
@@ -126,6 +127,38 @@ def test_an_error_while_training_leaves_a_machine_that_can_go_on():
         assert 0 < done < pair.steps
         outcome = train(pair, lambda: pair.machine.stop(), done)
         assert outcome.next_step > done
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_are_evaluated_some_at_a_time_to_the_same_bits(monkeypatch, threads):
+    with long_work(threads) as pair:
+        rows = pair.rows.rows("float32")
+        outputs, losses = pair.machine.evaluate(rows)
+        monkeypatch.setattr(machine, "EVALUATED_ROWS", 3 * layout.ROW_BLOCK)
+        in_parts = pair.machine.evaluate(rows)
+        assert pair.machine.progress == len(rows) == 2000
+    assert outputs.any()
+    assert losses.all()
+    assert in_parts[0].tobytes() == outputs.tobytes()
+    assert in_parts[1].tobytes() == losses.tobytes()
+
+
+def test_a_stop_between_parts_of_an_evaluation_ends_it(monkeypatch):
+    monkeypatch.setattr(machine, "EVALUATED_ROWS", layout.ROW_BLOCK)
+    with long_work(1) as pair:
+        rows, run = pair.rows.rows("float32"), machine.Machine._run
+
+        def run_and_stop(*arguments, **given):
+            run(*arguments, **given)
+            if pair.machine.progress == 3 * layout.ROW_BLOCK:
+                pair.machine.stop()
+
+        monkeypatch.setattr(machine.Machine, "_run", run_and_stop)
+        with pytest.raises(Halted):
+            pair.machine.evaluate(rows)
+        assert pair.machine.progress == 3 * layout.ROW_BLOCK
+        monkeypatch.undo()
+        assert pair.outputs().shape == (2000, 3)
 
 
 def test_a_stopped_evaluation_has_no_result():

@@ -7,11 +7,13 @@ import struct
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cli import checkpoints, epochs, good, mlp, result, signal_at, summary, timeless, write_config
 
+from benchmarks.memory import MAPPED_BYTES, MAPPED_ROW_BYTES, sparse_inputs, watch
 from mlp_cli.data import arrayfile
 from mlp_cli.network.machine import Machine
 
@@ -379,21 +381,17 @@ def test_rows_that_were_lost_while_they_were_met_reach_no_checkpoint(tmp_path, m
 
 # --- memory -------------------------------------------------------------------------------------------------------
 
-PEAK = """
-import sys, threading, time
-from mlp_cli.cli.main import main
-seen, over = [0], threading.Event()
-def anonymous():
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-def watch():
-    while not over.is_set():
-        seen[0] = max(seen[0], anonymous())
-        over.wait(0.002)
-watcher = threading.Thread(target=watch)
-watcher.start()
-code = main(sys.argv[1:])
-over.set()
-watcher.join()
-print(code, seen[0] / 1024)
-"""
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc to look into")
+@pytest.mark.parametrize("element", ["float32", "float64", "uint8"])
+def test_a_mapped_run_takes_memory_for_its_rows_and_none_for_their_inputs(tmp_path, element):
+    rows, allowed = 20_000, MAPPED_BYTES + 20_000 * MAPPED_ROW_BYTES
+    inputs = 2 * allowed // (rows * np.dtype(element).itemsize)
+    sparse_inputs(tmp_path / "x.npy", rows, inputs, element)
+    np.save(tmp_path / "y.npy", (np.arange(rows) % 2).astype(np.uint8))
+    source = {part: str(tmp_path / f"{part}.npy") for part in "xy"}
+    training = {"epochs": 1, "batch_size": 100}
+    config = config_for(tmp_path, source, data={"memory": "map"}, training=training)
+    command = [sys.executable, "-m", "mlp_cli", "train", str(config), "--out", str(tmp_path / "run")]
+    seen, _ = watch(command)
+    assert seen["own"] < allowed

@@ -69,6 +69,18 @@ so. Under an output other than softmax, classes are coded as one output each, 0 
 -1 and +1; two classes need only one unit, which says the second class above the middle of the coding.
 """
 
+MEMORY = """
+**Where the inputs are.** Under `memory: load` they are in memory once, as numbers of `dtype`, or as they are stored
+where those are shorter: bytes of images stay bytes. Under `memory: map` they stay in their file, and rows become
+numbers of `dtype` as they are met, with the same bits. The process then takes 100 MB for itself; parameters, moments
+and workspace; and for each row 60 bytes, or with softmax over k classes 28 + 4k if that is more. How many inputs a row
+has makes no difference. The file is read from end to end several times before training begins, for its checks, its
+scale and its fingerprint. A shuffled epoch meets rows all over the file: where that is larger than memory,
+`training: {sampling: {name: shuffle, block_rows: N}}` reads it in stretches. A file that is written to or cut short
+ends the run (exit 3), and once it is restored `--resume` goes on; so it does where the system was faster and killed the
+process because it read what was no longer there.
+"""
+
 WIDTHS = """
 The last layer is dense, and only it may leave `units` out. Blocks nest. `freeze: true` keeps a layer as it starts.
 """
@@ -112,6 +124,7 @@ def reference():
         _table(Config),
         *_section("data", Data),
         TASK,
+        MEMORY,
         *_section("data.split", Split, 3),
         *_section("data.train, data.validation, data.test", Source, 3),
         *_family("data.numeric", NUMERIC, formulas.NUMERIC, "becomes"),

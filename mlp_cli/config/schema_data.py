@@ -115,8 +115,8 @@ class Data(Options):
     missing: MISSING.annotation() = option(PlainMissing, "What becomes of empty cells.")
     memory: Annotated[str, Words(("load", "map"))] = option(
         "load",
-        "Where the inputs are: load reads them into memory, map leaves them in their file, a plain .npy or IDX file "
-        "that may be larger than memory.",
+        "Where the inputs are: load reads them into memory, map leaves them in their file, a plain .npy file or an "
+        "IDX file of bytes, which may be larger than memory.",
     )
     header: Annotated[bool, Flag()] | None = option(
         None, "Whether the first line holds the column names; null looks at the file."

@@ -30,13 +30,13 @@ class Split:
     """Rows to train on or to judge by.
 
     x (n, d), C-contiguous, or StoredRows that become it; target int32 (n,) class numbers, or float64 (n, k) in the
-    user's units; weight float64 (n,) or None; rows int64 (n,), where they stand in their file, from 0.
+    user's units; weight float64 (n,) or None; rows int64 (n,), where they stand in their file, from 0, or a range.
     """
 
     x: np.ndarray | StoredRows
     target: np.ndarray
     weight: np.ndarray | None
-    rows: np.ndarray
+    rows: np.ndarray | range
 
     @property
     def is_mapped(self):
@@ -79,8 +79,7 @@ def load(options, seed, dtype, numbers_are_classes, memory=None):
     parts = _cut(rows, values, task, options, others, seed)
 
     # fit on the training rows
-    chosen = values[np.searchsorted(rows, parts["train"])]
-    task = _fitted(task, options, chosen, table)
+    task = _fitted(task, options, _of(values, rows, parts["train"]), table)
     preprocessing, more = fitting.fit(table, parts["train"], roles, options, reading, task, dtype)
     preprocessing.refuse_missing(table)
     notes += more
@@ -90,9 +89,9 @@ def load(options, seed, dtype, numbers_are_classes, memory=None):
     for part, some in parts.items():
         splits[part] = Split(
             x=preprocessing.inputs_of(table, some, notes, memory),
-            target=values[np.searchsorted(rows, some)],
+            target=_of(values, rows, some),
             weight=checks.weights(table, roles.weight, some),
-            rows=some,
+            rows=range(table.rows) if len(some) == table.rows else some,  # a range takes no memory
         )
     for part, other in others.items():
         batch = preprocessing.batch(other, need_target=True, memory=memory)
@@ -144,6 +143,11 @@ def _cut(rows, values, task, options, others, seed):
         return {"train": rows}
     cut = split(len(rows), wanted, values if stratify else None, seed)
     return {part: rows[places] for part, places in cut.items()}
+
+
+def _of(values, rows, some):
+    """The values of some of the rows, both ascending; those of all rows without a copy, which may be large."""
+    return values if some is rows else values[np.searchsorted(rows, some)]
 
 
 def _fitted(task, options, chosen, table):

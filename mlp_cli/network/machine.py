@@ -1,5 +1,6 @@
 """Runs a network: fills the job that the kernels read, and starts the team of threads on it."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ SPIN = 200
 SHORT_WORK = 5_000_000
 # Rows whose memory is asked for before they are met, as long as the second-level cache has room for them.
 AHEAD_ROWS, AHEAD_BYTES = 32, 128 << 10
+# Rows to evaluate in one go: what is only needed on the way takes some megabytes, however many there are.
+EVALUATED_ROWS = 1 << 20
 FAR = np.iinfo(np.int64).max
 # Products take rows of their first factor four at a time: in a gradient, these are inputs.
 PRODUCT_ROWS = 4
@@ -206,11 +209,12 @@ class Machine:
         record["epoch"], record["first_step"], record["end_step"] = epoch, first, first + len(coefficients)
         steps = len(coefficients) * min(self.batch_size, len(rows))
         work = 3 * self.network.training_program.multiply_adds * steps
-        self._run(
-            work, self.training_threads, self.kernels.train_steps, self.network.parameters, self._training,
-            self._placed.ops, self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look,
-            progress=first,
-        )  # fmt: skip
+        with self._stoppable():
+            self._run(
+                work, self.training_threads, self.kernels.train_steps, self.network.parameters, self._training,
+                self._placed.ops, self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look,
+                progress=first,
+            )  # fmt: skip
         self.training_rows.stored.check()
         if self.control[layout.STATUS] == layout.GIVEN_UP:
             self.totals[:], self.network.state[:] = self._totals_before, self._state_before
@@ -222,10 +226,11 @@ class Machine:
         record["epoch"], record["first_step"], record["end_step"] = 1, 0, 1
         self.totals[:] = 0.0
         phases = self.phases if gradient else self.loss_phases
-        self._run(
-            0, 1, self.kernels.train_steps, self.network.parameters, self._training, self._placed.ops, self.blocks,
-            phases, rows, np.zeros((1, 10)),
-        )  # fmt: skip
+        with self._stoppable():
+            self._run(
+                0, 1, self.kernels.train_steps, self.network.parameters, self._training, self._placed.ops, self.blocks,
+                phases, rows, np.zeros((1, 10)),
+            )  # fmt: skip
         total = float(self.totals[layout.TOTAL_LOSS])
         return total if record["sum_reduction"] else total / len(rows)
 
@@ -239,26 +244,31 @@ class Machine:
         rows.stored.check()
         rows.stored.expect(random=False)
         network = self.network
-        work = network.program.multiply_adds * len(rows)
-        threads = threads_for(work // 4, self.threads)
+        threads = threads_for(network.program.multiply_adds * len(rows) // 4, self.threads)
         in_place = network.program.reads_input_once and rows.usable_in_place(network.dtype)
         placed = network.program.place(layout.ROW_BLOCK, in_place)
         job = self._job(placed, rows, threads)
         record = job[0]
         outputs = np.zeros((len(rows), network.coding.outputs), network.dtype)
-        losses = np.zeros(max(len(rows), 1))
-        predictions = np.zeros(max(len(rows), 1), np.int32)
-        record["outputs"], record["row_losses"] = outputs.ctypes.data, losses.ctypes.data
+        losses = np.zeros(len(rows))
+        predictions = np.zeros(min(len(rows), EVALUATED_ROWS), np.int32)
         record["row_predictions"], record["workspace_size"] = predictions.ctypes.data, placed.size
         # memory of its own: what the training job points to must stay
         for name, size in (("workspace", placed.size), ("scratch", int(record["scratch_size"]))):
             record[name] = self._evaluation_memory(name, size * threads).ctypes.data
-        order = np.arange(len(rows), dtype=np.uint32)
-        self._run(work, threads, self.kernels.evaluate_rows, network.parameters, job, placed.ops, order, look=look)
-        rows.stored.check()
-        if self.progress < len(rows):
-            raise Halted
-        return outputs, losses[: len(rows)]
+        with self._stoppable():
+            for start in range(0, len(rows), EVALUATED_ROWS):
+                order = np.arange(start, min(start + EVALUATED_ROWS, len(rows)), dtype=np.uint32)
+                record["outputs"], record["row_losses"] = outputs[start:].ctypes.data, losses[start:].ctypes.data
+                work = network.program.multiply_adds * len(order)
+                self._run(
+                    work, threads, self.kernels.evaluate_rows, network.parameters, job, placed.ops, order, look=look,
+                    progress=start,
+                )  # fmt: skip
+                rows.stored.check()
+                if self.progress < start + len(order):
+                    raise Halted
+        return outputs, losses
 
     # --- inside --------------------------------------------------------------------------------------------
 
@@ -324,13 +334,20 @@ class Machine:
         self.control[layout.CLAIMS :] = 0
         self.control[layout.PROGRESS] = progress
         self.control[layout.HALT] = FAR
+        if threads == 1 and work < SHORT_WORK:
+            function(*arguments, 0)
+        else:
+            self.team.run(function, *arguments, threads=threads, look=look, stop=self.stop)
+
+    @contextmanager
+    def _stoppable(self):
+        """Calls of kernels that a stop ends together.
+
+        One that comes too late is not meant for the calls after them: whoever asked for it looks at a flag of its own.
+        """
         try:
-            if threads == 1 and work < SHORT_WORK:
-                function(*arguments, 0)
-            else:
-                self.team.run(function, *arguments, threads=threads, look=look, stop=self.stop)
+            yield
         finally:
-            # a stop that came too late is not meant for the next call: the caller looks at its own flag
             self.control[layout.STOP] = 0
 
 
