@@ -184,7 +184,8 @@ def _in_large_pages(size: int) -> np.ndarray:
     stagger = next(_arrays) % 16 * 65 * VECTOR_BYTES
     length = -(-(size + stagger) // LARGE_PAGE) * LARGE_PAGE
     try:
-        area = mmap.mmap(-1, length + LARGE_PAGE)
+        # private: mappings are shared by default, and those get no large pages where files in memory get none
+        area = mmap.mmap(-1, length + LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as error:
         raise MemoryError from error
     raw = np.frombuffer(area, np.uint8)
