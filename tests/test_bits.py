@@ -59,6 +59,16 @@ def undisturbed(in_a_process):
     return in_a_process("undisturbed", tuple(RUNS), "--threads", "1")
 
 
+@pytest.fixture
+def harmless_signals():
+    """A signal that comes too late, when `mlp` has ended, does not end the tests; and none is ignored by `mlp` where the
+    tests were started in the background."""
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def assert_same(found, expected):
     """Every file of every run, named where it differs."""
     assert [
@@ -123,7 +133,7 @@ def test_another_processor_at_length(in_a_process, undisturbed, processor):
 
 
 @of_x86
-def test_a_run_that_moves_between_processors(in_a_process, undisturbed, folder):
+def test_a_run_that_moves_between_processors(undisturbed, folder, harmless_signals):
     """Stopped by another signal and resumed on another processor with another number of threads each time."""
     out, steps = folder / "moved", [0]
     journey = [("AVX2", signal.SIGTERM), ("plain x86-64", signal.SIGHUP), (None, signal.SIGUSR1), ("AVX2", None)]
@@ -167,15 +177,6 @@ def test_the_same_numbers_as_text(undisturbed, folder, tmp_path, name):
 # --- interruptions ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def harmless_signals():
-    """A signal that comes too late, when `mlp` has ended, does not end the tests."""
-    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 class Alarm(threading.Thread):
     """Sends this process a signal, some time after training began: a `when` for `mlp`."""
 
@@ -207,7 +208,7 @@ def test_stopped_at_random_instants(undisturbed, folder, tmp_path, harmless_sign
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name not in SINGLE])
-def test_stopped_after_every_step(folder, tmp_path, monkeypatch, name):
+def test_stopped_after_every_step(folder, tmp_path, monkeypatch, harmless_signals, name):
     arguments = ("training.checkpoint.every_steps=1", "training.epochs=3")
     train(folder, name, tmp_path / "whole", *arguments)
     out, stopped = tmp_path / "run", []
