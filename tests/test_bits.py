@@ -59,6 +59,26 @@ def undisturbed(in_a_process):
     return in_a_process("undisturbed", tuple(RUNS), "--threads", "1")
 
 
+def make_signals_harmless():
+    return {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+
+
+@pytest.fixture
+def harmless_signals():
+    """A signal that comes too late, when `mlp` has ended, does not end the tests; and `mlp` ignores none where the
+    tests were started in the background."""
+    before = make_signals_harmless()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def ending(parts):
+    """What a run leaves behind but for checkpoints on the way: an interruption has left others."""
+    *earlier, _ = sorted(part for part in parts if part.startswith("step-"))
+    return {part: digest for part, digest in parts.items() if part not in earlier}
+
+
 def assert_same(found, expected):
     """Every file of every run, named where it differs."""
     assert [
@@ -123,7 +143,7 @@ def test_another_processor_at_length(in_a_process, undisturbed, processor):
 
 
 @of_x86
-def test_a_run_that_moves_between_processors(in_a_process, undisturbed, folder):
+def test_a_run_that_moves_between_processors(undisturbed, folder, harmless_signals):
     """Stopped by another signal and resumed on another processor with another number of threads each time."""
     out, steps = folder / "moved", [0]
     journey = [("AVX2", signal.SIGTERM), ("plain x86-64", signal.SIGHUP), (None, signal.SIGUSR1), ("AVX2", None)]
@@ -138,7 +158,7 @@ def test_a_run_that_moves_between_processors(in_a_process, undisturbed, folder):
             steps.append(int(re.search(r"saved at step (\d+)", done.err)[1]))
     assert finish(process).code == 0
     assert steps == sorted(set(steps))
-    assert left_by(out, folder / "table.npy") == undisturbed["adam"]
+    assert ending(left_by(out, folder / "table.npy")) == ending(undisturbed["adam"])
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -167,15 +187,6 @@ def test_the_same_numbers_as_text(undisturbed, folder, tmp_path, name):
 # --- interruptions ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def harmless_signals():
-    """A signal that comes too late, when `mlp` has ended, does not end the tests."""
-    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 class Alarm(threading.Thread):
     """Sends this process a signal, some time after training began: a `when` for `mlp`."""
 
@@ -192,6 +203,8 @@ class Alarm(threading.Thread):
         os.kill(os.getpid(), self.number)
 
 
+# a signal that meets `mlp` while it starts a process (git, for its summary) leaves pipes behind
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @every_run
 def test_stopped_at_random_instants(undisturbed, folder, tmp_path, harmless_signals, soak, name):
     chance, out = random.Random(name), tmp_path / "run"
@@ -200,14 +213,16 @@ def test_stopped_at_random_instants(undisturbed, folder, tmp_path, harmless_sign
         how = (f"data.memory={chance.choice(['load', 'map'])}",) if name in FLEXIBLE else ()
         alarm = Alarm(chance.uniform(0, 0.02), number)
         done = mlp("train", *arguments, *how, "--threads", chance.choice((1, 2, 8)), when=alarm)
-        alarm.join()
+        # a signal that meets `mlp` at its very end may leave handlers behind, which a process would take with it
+        make_signals_harmless()
         assert done.code in (0, 130 if number == signal.SIGINT else 75), done.err
+        alarm.join()
     good("train", *arguments)
-    assert left_by(out, folder / "table.npy") == undisturbed[name]
+    assert ending(left_by(out, folder / "table.npy")) == ending(undisturbed[name])
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name not in SINGLE])
-def test_stopped_after_every_step(folder, tmp_path, monkeypatch, name):
+def test_stopped_after_every_step(folder, tmp_path, monkeypatch, harmless_signals, name):
     arguments = ("training.checkpoint.every_steps=1", "training.epochs=3")
     train(folder, name, tmp_path / "whole", *arguments)
     out, stopped = tmp_path / "run", []

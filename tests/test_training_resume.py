@@ -275,7 +275,22 @@ def test_no_checkpoint_that_can_be_used(tmp_path):
         path.write_bytes(path.read_bytes()[:-7])
     done = mlp("train", config, "--out", out, "--resume")
     assert done.code == 6
-    assert done.err.splitlines()[-1] == f"{out}: none of its 3 checkpoints can be used; begin again with --force"
+    assert done.err.splitlines()[-1] == (
+        f"{out}: none of its 3 checkpoints can be used, as the warnings say; --force deletes them and begins again"
+    )
+
+
+def test_a_run_of_a_newer_mlp_is_left_as_it_is(tmp_path, monkeypatch):
+    config = config_of("momentum", tmp_path)
+    out = tmp_path / "run"
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 99)
+    good("train", config, "--out", out)
+    monkeypatch.undo()
+    before = checkpoints(out)
+    done = mlp("train", config, "training.epochs=9", "--out", out, "--resume")
+    assert done.code == 6
+    assert done.err.count("written by a newer mlp (checkpoint format 99, this mlp reads up to 1); upgrade mlp") == 3
+    assert checkpoints(out) == before
 
 
 def test_a_longer_run_goes_on_where_the_shorter_one_ended(tmp_path):

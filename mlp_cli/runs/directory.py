@@ -140,7 +140,8 @@ class RunDirectory:
         found = self._first_valid(candidates, warn)
         if candidates and found is None:
             raise CheckpointError(
-                f"{self.path}: none of its {len(candidates)} checkpoints can be used; begin again with --force"
+                f"{self.path}: none of its {len(candidates)} checkpoints can be used, as the warnings say; "
+                "--force deletes them and begins again"
             )
         return found
 
