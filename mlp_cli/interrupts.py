@@ -38,6 +38,7 @@ class Interrupts:
         self.so_far = "nothing was trained yet"
         self.tell = tell
         self._at_once = False
+        self._over = False
         self._before: dict = {}
         self._watcher: _Watcher | None = None
         self._seen: int | None = None  # by the watcher, perhaps before the main thread
@@ -53,6 +54,8 @@ class Interrupts:
         return self
 
     def __exit__(self, *_) -> None:
+        # a signal that comes now finds the work done; raising here would leave the other handlers as they are
+        self._over = True
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._watcher:
@@ -77,6 +80,8 @@ class Interrupts:
 
     def _note(self, number, frame) -> None:
         """In the main thread, between two of its instructions."""
+        if self._over:
+            return
         if self.received == signal.SIGINT and number == signal.SIGINT:
             _leave_at_once()
         self.received = signal.Signals(number)
@@ -88,7 +93,7 @@ class Interrupts:
 
     def _see_to(self, number: int) -> None:
         """In the watcher's thread, whatever the main thread does."""
-        if number not in self._before:
+        if self._over or number not in self._before:
             return
         if number == signal.SIGINT and self._seen == signal.SIGINT:
             _leave_at_once()
@@ -100,7 +105,7 @@ class Interrupts:
 
     def _insist(self, number: signal.Signals) -> None:
         """The main thread has had its time."""
-        if self.received:
+        if self.received or self._over:
             return
         if self.stop is not None:
             self.stop()

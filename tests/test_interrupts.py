@@ -219,6 +219,20 @@ def test_what_can_be_given_up_is():
 
 
 @pytest.mark.usefixtures("no_trace")
+def test_a_signal_on_the_way_out_leaves_no_handler_behind(monkeypatch):
+    restore, to_come = signal.signal, [signal.SIGUSR1]
+
+    def disturbed(number, handler):
+        restore(number, handler)
+        while to_come:
+            signal.raise_signal(to_come.pop())
+
+    with Interrupts():
+        monkeypatch.setattr(signal, "signal", disturbed)
+    assert not to_come
+
+
+@pytest.mark.usefixtures("no_trace")
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
