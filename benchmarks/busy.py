@@ -5,6 +5,7 @@ than as many as there are cores; and two `mlp train` at once, one thread each, m
 """
 
 import contextlib
+import os
 import statistics
 import subprocess
 import sys
@@ -22,11 +23,11 @@ from mlp_cli.benchmark import NETS, Net
 
 ROUNDS = 5
 # A measurement of many time slices, since the system gives cores to others in between.
-SECONDS = 0.3
+SECONDS = 0.5
 MANY = 8
 BUSY, BEYOND, TOGETHER = 1 / 1.25, 1 / 1.2, 0.95
-# Nets for two trainings at once, from cache to memory, and epochs that take a second or more.
-PAIRS = {("8-16-2", 32): 60, ("784-128-10", 32): 40, ("784-512-512-10", 128): 15}
+# Nets for two trainings at once, from cache to memory, and epochs that take some seconds.
+PAIRS = {("8-16-2", 32): 150, ("784-128-10", 32): 100, ("784-512-512-10", 128): 45}
 
 
 # Computes for as long as the process that started it lives, however that one ends.
@@ -39,10 +40,14 @@ while os.getppid() == parent:
 
 
 @contextlib.contextmanager
-def neighbours(number: int):
-    """So many other processes that do nothing but compute."""
-    running = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(number)]
+def neighbours(cores: list[int]):
+    """A process on each of these cores that does nothing but compute. They are bound to their cores: free ones share
+    what the measured threads leave in ways that differ from second to second."""
+    running = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in cores]
     try:
+        if hasattr(os, "sched_setaffinity"):
+            for process, core in zip(running, cores, strict=True):
+                os.sched_setaffinity(process.pid, [core])
         yield
     finally:
         for process in running:
@@ -69,7 +74,7 @@ def tasks(workers: Workers, net: Net, counts: list[int]) -> dict[int, Callable[[
 def among_neighbours(workers: Workers, net: Net, rounds: int) -> Iterator[Comparison]:
     """All cores busy: two threads and many against one."""
     contenders = tasks(workers, net, [1, 2, MANY])
-    with neighbours(len(workers.cores)):
+    with neighbours(workers.cores):
         times = take_turns(contenders, rounds)
     for count in (2, MANY):
         yield compare(

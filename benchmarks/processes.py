@@ -8,15 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.worker import ROOT
 from mlp_cli.benchmark import Net, random_rows
-
-# Between two looks at processes of a second or more.
-LOOK_SECONDS = 0.002
 
 
 def save_rows(folder: Path, net: Net, rows: int, name: str = "rows") -> None:
@@ -43,7 +41,12 @@ def at_once(commands: list[list[str]], **variables: str) -> list[float]:
 
     CalledProcessError if one fails.
     """
-    began, ended = time.perf_counter(), {}
+    began = time.perf_counter()
+
+    def ended(process: subprocess.Popen) -> float:
+        process.wait()
+        return time.perf_counter() - began
+
     with contextlib.ExitStack() as stack:
         said = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in commands]
         running = [
@@ -52,13 +55,10 @@ def at_once(commands: list[list[str]], **variables: str) -> list[float]:
             )
             for command, file in zip(commands, said, strict=True)
         ]
-        while len(ended) < len(running):
-            time.sleep(LOOK_SECONDS)
-            for number, process in enumerate(running):
-                if number not in ended and process.poll() is not None:
-                    ended[number] = time.perf_counter() - began
+        # a thread sleeps for each: whoever looked at them in turns would take part of a core from them
+        seconds = list(stack.enter_context(ThreadPoolExecutor(len(running))).map(ended, running))
         for process, file in zip(running, said, strict=True):
             if process.returncode:
                 file.seek(0)
                 raise subprocess.CalledProcessError(process.returncode, process.args, stderr=file.read())
-    return [ended[number] for number in range(len(running))]
+    return seconds
