@@ -1,5 +1,6 @@
 """Runs a network: fills the job that the kernels read, and starts the team of threads on it."""
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from mlp_cli.kernels.prepare import prepare
 from mlp_cli.kernels.random import EXCHANGES
 from mlp_cli.kernels.team import Team
 from mlp_cli.network.network import Network
+from mlp_cli.network.pace import Pace
 from mlp_cli.vocab import ACTIVATIONS
 
 # Multiply-adds of a step (forward, backward, gradient) from which another thread pays for its barriers.
@@ -21,6 +23,8 @@ SPIN = 200
 # Multiply-adds that one thread does in a few milliseconds: shorter than a signal needs to wait, so the main thread
 # does them itself and saves the hand-over, which would take longer than an epoch of the smallest nets.
 SHORT_WORK = 5_000_000
+# What a core does, more or less; steps that were made are known better.
+MULTIPLY_ADDS_A_SECOND = 2e10
 # Rows whose memory is asked for before they are met, as long as the second-level cache has room for them.
 AHEAD_ROWS, AHEAD_BYTES = 32, 128 << 10
 # Rows to evaluate in one go: what is only needed on the way takes some megabytes, however many there are.
@@ -181,6 +185,8 @@ class Machine:
         record["state_size"] = network.state.nbytes // 4
         record["tasks"] = self.training_threads
         self._training, self._placed = job, placed
+        multiply_adds = 3 * program.multiply_adds * batch_size
+        self.pace = Pace(self.training_threads, multiply_adds / MULTIPLY_ADDS_A_SECOND / self.training_threads)
 
     def draws(self, sampling, epoch: int) -> np.ndarray:
         """The rows of an epoch in the order in which they are met, uint32 (n,)."""
@@ -204,21 +210,38 @@ class Machine:
         that was given up nothing remains. `look` is called every tenth of a second. DataError where the rows lie in
         a mapped file that has changed.
         """
-        self.training_rows.stored.check()
-        record = self._training[0]
-        record["epoch"], record["first_step"], record["end_step"] = epoch, first, first + len(coefficients)
-        steps = len(coefficients) * min(self.batch_size, len(rows))
-        work = 3 * self.network.training_program.multiply_adds * steps
+        rows_a_step = min(self.batch_size, len(rows))
+        coefficients = np.ascontiguousarray(coefficients)
+        step, end = first, first + len(coefficients)
+        self._training[0]["epoch"] = epoch
+        self.control[layout.STATUS] = layout.RUNNING
         with self._stoppable():
-            self._run(
-                work, self.training_threads, self.kernels.train_steps, self.network.parameters, self._training,
-                self._placed.ops, self.blocks, self.phases, rows, np.ascontiguousarray(coefficients), look=look,
-                progress=first,
-            )  # fmt: skip
-        self.training_rows.stored.check()
+            while step < end:
+                threads, most = self.pace.stretch()
+                last = int(min(step + most, end))
+                began = time.perf_counter()
+                self._train(rows, step, last, coefficients[step - first :], threads, rows_a_step, look)
+                self.pace.took(threads, self.progress - step, time.perf_counter() - began)
+                step = self.progress
+                if step < last or self.control[layout.STATUS] != layout.RUNNING or self.control[layout.STOP]:
+                    break
+                if look and step < end:
+                    look()
         if self.control[layout.STATUS] == layout.GIVEN_UP:
             self.totals[:], self.network.state[:] = self._totals_before, self._state_before
-        return Outcome(self.progress, int(self.control[layout.STATUS]) != layout.NOT_FINITE)
+        return Outcome(step, int(self.control[layout.STATUS]) != layout.NOT_FINITE)
+
+    def _train(self, rows, first: int, end: int, coefficients, threads: int, rows_a_step: int, look) -> None:
+        """Steps first … end - 1 by so many threads."""
+        self.training_rows.stored.check()
+        record = self._training[0]
+        record["first_step"], record["end_step"], record["tasks"] = first, end, threads
+        work = 3 * self.network.training_program.multiply_adds * (end - first) * rows_a_step
+        self._run(
+            work, threads, self.kernels.train_steps, self.network.parameters, self._training, self._placed.ops,
+            self.blocks, self.phases, rows, coefficients, look=look, progress=first,
+        )  # fmt: skip
+        self.training_rows.stored.check()
 
     def loss_of_batch(self, rows: np.ndarray, gradient: bool) -> float:
         """The loss of one batch, as the optimizer sees it; with `gradient`, its gradient is left in `self.gradient`."""
