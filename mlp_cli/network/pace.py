@@ -10,7 +10,7 @@ import math
 TRIAL_SECONDS = 0.02
 TRIALS = 2
 # Seconds from one choice to the next: twice as many each time that it comes out as before.
-FIRST_WAIT, LONGEST_WAIT = 0.25, 16.0
+FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0
 # Steps of so many seconds pay for their threads whatever the machine does.
 LONG_STEP = 0.005
 # All threads are kept unless one is faster by more than this: it costs little to be wrong about less.
