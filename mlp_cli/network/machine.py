@@ -138,26 +138,17 @@ class Machine:
         clip = config.optimizer.clip_norm is not None and not check
         keep = check or clip or chunk < batch_size
         max_norm = config.regularization.max_norm
-        penalty = config.regularization
-        # the direct path changes the weights by -rate * (gradient + l2 * weights) and nothing else
-        direct = (
-            network.moment_count == 0
-            and not penalty.l1
-            and not penalty.weight_decay
-            and config.optimizer.clip_value is None
-        )
-        by_sample = batch_size == 1 and direct and not penalty.l2 and not keep and max_norm is None and program.is_chain
-        in_place = program.reads_input_once and rows.usable_in_place(network.dtype)
-        if not by_sample:
-            in_place = in_place and network.features % PRODUCT_ROWS == 0 and program.first_units <= IN_PLACE_UNITS
-        placed = program.place(chunk, in_place)
+        direct = is_direct(network)
+        by_sample = batch_size == 1 and direct and not keep and max_norm is None and not config.regularization.l2
+        by_sample = by_sample and program.is_chain
+        placed = program.place(chunk, uses_rows_in_place(network, rows, by_sample))
         self.batch_size, self.training_rows = batch_size, rows
         self.phases = program.phases(update=keep and not check, norm=clip, max_norm=max_norm is not None and not check)
         self.loss_phases = program.phases(gradient=False)
         self.blocks = program.blocks()
         job = self._job(placed, rows, self.threads)
         record = job[0]
-        record["l1"], record["l2"] = penalty.l1, penalty.l2
+        record["l1"], record["l2"] = config.regularization.l1, config.regularization.l2
         record["max_norm"] = max_norm or 0.0
         record["clip_value"] = np.inf if config.optimizer.clip_value is None or check else config.optimizer.clip_value
         record["clip_norm"] = config.optimizer.clip_norm if clip else 0.0
@@ -387,6 +378,21 @@ def _team(threads: int) -> Team:
         return Team(threads)
     except RuntimeError as error:
         raise SystemFault(f"{threads} threads cannot be started ({error}); try --threads 1") from None
+
+
+def is_direct(network: Network) -> bool:
+    """Whether a step is -rate * (gradient + l2 * weights) and nothing else, which needs no gradient in memory."""
+    penalty, optimizer = network.config.regularization, network.config.optimizer
+    changed = penalty.l1 or penalty.weight_decay or optimizer.clip_value is not None
+    return network.moment_count == 0 and not changed
+
+
+def uses_rows_in_place(network: Network, rows: Rows, by_sample: bool) -> bool:
+    """Whether training reads inputs where they lie instead of a copy of each batch."""
+    program = network.training_program
+    if not (program.reads_input_once and rows.usable_in_place(network.dtype)):
+        return False
+    return by_sample or (network.features % PRODUCT_ROWS == 0 and program.first_units <= IN_PLACE_UNITS)
 
 
 def training_threads(network: Network, batch_size: int, available: int) -> int:
