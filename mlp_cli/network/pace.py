@@ -9,8 +9,9 @@ import math
 # The choice is made by trials of both, in turns; for so many seconds each, of many time slices of the system.
 TRIAL_SECONDS = 0.02
 TRIALS = 2
-# Seconds from one choice to the next: twice as many each time that it comes out as before.
-FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0
+# Seconds from the start to the first choice, and from one to the next: twice as many each time that it comes out as
+# before.
+EARLY, FIRST_WAIT, LONGEST_WAIT = 0.05, 0.5, 16.0
 # Steps of so many seconds pay for their threads whatever the machine does.
 LONG_STEP = 0.005
 # All threads are kept unless one is faster by more than this: it costs little to be wrong about less.
@@ -26,7 +27,7 @@ class Pace:
     def __init__(self, threads: int, step_seconds: float):
         self.all, self.chosen = threads, threads
         self.step_seconds = dict.fromkeys((1, threads), step_seconds)
-        self.wait = self.left = FIRST_WAIT
+        self.wait, self.left = FIRST_WAIT, EARLY
         self.trials: list[int] = []
         self.found: dict[int, list[float]] = {}
 
