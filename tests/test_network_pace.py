@@ -68,8 +68,10 @@ def test_a_change_of_threads_within_an_epoch_does_not_show(batch_size, dtype, mo
         "cross_entropy", dtype=dtype, optimizer="adam", rate=0.01,
     )  # fmt: skip
     digests, used = set(), []
-    for name, value in {"TRIAL_SECONDS": 0.0, "EARLY": 1e-5, "FIRST_WAIT": 1e-5, "LONGEST_WAIT": 1e-5, "LONG_STEP": 1e9}.items():
-        monkeypatch.setattr(pace, name, value)
+    for name in ("EARLY", "FIRST_WAIT", "LONGEST_WAIT"):
+        monkeypatch.setattr(pace, name, 1e-5)
+    monkeypatch.setattr(pace, "TRIAL_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "LONG_STEP", 1e9)
     for threads in (1, 3):
         with Pair(config, examples(900, 20, 3, "cross_entropy", weighted=True), batch_size, threads=threads) as pair:
             took = pair.machine.pace.took
