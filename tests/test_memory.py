@@ -291,6 +291,21 @@ def test_no_memory_anywhere_is_a_sentence(module, name, error, tmp_path, monkeyp
     assert "memory" in done.err
 
 
+def test_a_library_that_there_is_no_room_for(tmp_path, monkeypatch):
+    config = classifier(tmp_path / "c.yaml", blobs(tmp_path / "trees.csv"))
+    said = "numbers.so: failed to map segment from shared object"
+
+    def full(*arguments, **options):
+        raise ImportError(said)
+
+    monkeypatch.setattr("mlp_cli.trainer.evaluate", full)
+    done = mlp("train", config, "--out", tmp_path / "run", "--quiet")
+    assert (done.code, done.out) == (5, ""), done
+    assert done.err.startswith("Out of memory: a library cannot be loaded")
+    said = "cannot import name 'numbers'"
+    assert mlp("train", config, "--out", tmp_path / "other", "--quiet").code == 1
+
+
 def test_threads_that_cannot_be_started(tmp_path, monkeypatch):
     import threading
 

@@ -26,6 +26,8 @@ COMMANDS = {
 PIPE_CLOSED = 141
 INTERRUPTED = 130
 DEBUG = "MLP_DEBUG"
+# What the dynamic linker says of a library for which there is no memory.
+NO_ROOM = ("failed to map segment", "cannot map zero-fill pages", "annot allocate", "cannot create shared object")
 
 
 class LazyGroup(click.Group):
@@ -126,6 +128,11 @@ def _run(arguments: list[str] | None) -> int:
         complain(f"System error: {error}. Check free space and permissions")
         return SystemFault.exit_code
     except Exception as error:
+        if isinstance(error, ImportError) and any(words in str(error) for words in NO_ROOM):
+            complain(
+                "Out of memory: a library cannot be loaded. Free memory, or raise the limit of the process (ulimit -v)"
+            )
+            return SystemFault.exit_code
         if os.environ.get(DEBUG):
             raise
         complain(
