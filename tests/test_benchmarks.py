@@ -53,8 +53,8 @@ def work(net=TINY):
 
 
 def fann_loss(peer):
-    peer.library.fann_get_MSE.restype = ctypes.c_float
-    return peer.library.fann_get_MSE(peer.net)
+    peer.fann.fann_get_MSE.restype = ctypes.c_float
+    return peer.fann.fann_get_MSE(peer.net)
 
 
 # the loss after an epoch, where each contender keeps it

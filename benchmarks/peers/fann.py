@@ -61,7 +61,7 @@ class Peer:
     """An epoch is fann_train_epoch; before it the pointers to the rows are put in a new order, not the rows."""
 
     def __init__(self, sizes, batch, x, y, threads):
-        self.library = _library()
+        self.fann = _library()
         self.x, self.targets = x, np.eye(sizes[-1], dtype=np.float32)[y]
         self.places = [_row_pointers(self.x), _row_pointers(self.targets)]
         self.shuffled = [place.copy() for place in self.places]
@@ -70,19 +70,19 @@ class Peer:
         self._check_rows(len(x), sizes)
         self.random = np.random.default_rng(0)
         self.net = ctypes.c_void_p(
-            self.library.fann_create_standard_array(len(sizes), (ctypes.c_uint * len(sizes))(*sizes))
+            self.fann.fann_create_standard_array(len(sizes), (ctypes.c_uint * len(sizes))(*sizes))
         )
-        self.library.fann_set_training_algorithm(self.net, INCREMENTAL)
-        self.library.fann_set_train_error_function(self.net, LINEAR_ERROR)
-        self.library.fann_set_activation_function_hidden(self.net, LINEAR_PIECE)
-        self.library.fann_set_activation_function_output(self.net, SIGMOID_STEPWISE)
-        self.library.fann_set_learning_rate(self.net, ctypes.c_float(RATE))
+        self.fann.fann_set_training_algorithm(self.net, INCREMENTAL)
+        self.fann.fann_set_train_error_function(self.net, LINEAR_ERROR)
+        self.fann.fann_set_activation_function_hidden(self.net, LINEAR_PIECE)
+        self.fann.fann_set_activation_function_output(self.net, SIGMOID_STEPWISE)
+        self.fann.fann_set_learning_rate(self.net, ctypes.c_float(RATE))
 
     def _check_rows(self, rows: int, sizes) -> None:
         """That this version of the library reads the structure as it was filled."""
         data = ctypes.byref(self.rows)
         names = ("fann_length_train_data", "fann_num_input_train_data", "fann_num_output_train_data")
-        if [getattr(self.library, name)(data) for name in names] != [rows, sizes[0], sizes[-1]]:
+        if [getattr(self.fann, name)(data) for name in names] != [rows, sizes[0], sizes[-1]]:
             raise RuntimeError("this version of FANN has another struct fann_train_data than 2.2")
 
     def epoch(self) -> float:
@@ -91,12 +91,12 @@ class Peer:
         order = self.random.permutation(len(self.x))
         for place, shuffled in zip(self.places, self.shuffled, strict=True):
             np.take(place, order, out=shuffled)
-        self.library.fann_train_epoch(self.net, ctypes.byref(self.rows))
+        self.fann.fann_train_epoch(self.net, ctypes.byref(self.rows))
         return time.perf_counter() - began
 
     def __del__(self):
         if hasattr(self, "net"):
-            self.library.fann_destroy(self.net)
+            self.fann.fann_destroy(self.net)
 
 
 def _row_pointers(matrix: np.ndarray) -> np.ndarray:
