@@ -1,6 +1,7 @@
 """The YAML reader: no traps, no references, no way to keep it busy; every value knows its place."""
 
 import pytest
+import yaml
 
 from mlp_cli.config import load, yaml_loader
 from mlp_cli.config.tree import UNREADABLE, Source, to_plain
@@ -131,6 +132,41 @@ def test_files_that_cannot_be_read(tmp_path, monkeypatch, content, expected):
     (tmp_path / "c.yaml").write_bytes(content)
     assert message("c.yaml").startswith(expected)
     assert "\n" not in message("c.yaml")
+
+
+class Shallow(yaml.SafeLoader):
+    """A parser with a low limit of its own on the depth, met while it looks ahead."""
+
+    error = yaml.scanner.ScannerError("while increasing flow level", None, "exceeded maximum nesting depth", None)
+
+    def fetch_flow_collection_start(self, token):
+        super().fetch_flow_collection_start(token)
+        if self.flow_level > 66:
+            raise self.error
+
+
+class Recursive(Shallow):
+    """A parser that recurses."""
+
+    error = RecursionError("maximum recursion depth exceeded")
+
+
+@pytest.mark.parametrize("parser", [yaml_loader.PARSER, yaml.SafeLoader, Shallow, Recursive], ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a: " + "[" * 10_000, "1:67"),
+        ("a: 1\nb: ['[[', # [[[\n" + "[" * 3000 + "]" * 3000, "3:63"),
+        ('[{"[": ' + "[" * 3000, "1:70"),
+        ("{a: " * 10_000, "1:257"),
+        ("- " * 5000, "1:129"),
+    ],
+)
+def test_the_depth_is_ours_to_refuse_whatever_limit_the_parser_has(monkeypatch, parser, text, place):
+    monkeypatch.setattr(yaml_loader, "PARSER", parser)
+    with pytest.raises(yaml_loader.Fatal) as caught:
+        read(text)
+    assert str(caught.value.problem) == f"c.yaml:{place}: nested more than 64 levels deep"
 
 
 def test_no_file_and_no_place_for_one(tmp_path, monkeypatch):

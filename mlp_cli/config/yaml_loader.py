@@ -17,6 +17,7 @@ MAX_DEPTH = 64
 MAX_VALUES = 30_000  # of many more, each one wrong, no report could be made in a second
 MAX_KEYS = 10_000
 MAX_PROBLEMS = 1000
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 MAX_DIGITS = 300  # longer integers are floats: Python takes quadratic time to read them
 
 PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -36,6 +37,8 @@ INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII)
 FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF|nan|NaN|NAN)")
 NON_PRINTABLE = yaml.reader.Reader.NON_PRINTABLE
+# What opens or closes a level within brackets; what only looks like it, in quotes or a comment, is passed over.
+FLOW_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|(?:^|(?<=\s))\#[^\n]*|[][{}]""", re.MULTILINE | re.DOTALL)
 LEADING_ZERO = re.compile(r"[-+]?0[0-9]+", re.ASCII)
 
 
@@ -64,13 +67,14 @@ def load_file(path, order, problems):
 def parse(text, source, problems):
     """YAML text -> Node. Adds to `problems` what can be skipped, raises Fatal for what cannot."""
     if strange := NON_PRINTABLE.search(text):
-        raise Fatal(_unprintable_problem(text, strange.start(), source))
+        message = f"expected text; got the control character U+{ord(strange[0]):04X}"
+        raise Fatal(_problem_at(strange.start(), message, text, source))
     builder = _Builder(source, problems)
     try:
         for event in yaml.parse(text, Loader=PARSER):
             builder.take(event)
-    except yaml.YAMLError as error:
-        raise Fatal(_syntax_problem(error, source)) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise Fatal(_depth_problem(error, text, builder) or _syntax_problem(error, source)) from None
     return builder.root or Node(None, Mark(source))
 
 
@@ -132,8 +136,10 @@ class _Builder:
         self.frames = []
         self.values = 0
         self.keys = 0
+        self.read = 0  # characters up to the end of the last event
 
     def take(self, event):
+        self.read = event.end_mark.index
         if isinstance(event, yaml.DocumentStartEvent):
             if self.root is not None:
                 self.fail(event, "expected one document; a second one starts here")
@@ -155,7 +161,7 @@ class _Builder:
 
     def open(self, event, empty):
         if len(self.frames) >= MAX_DEPTH:
-            self.fail(event, f"nested more than {MAX_DEPTH} levels deep")
+            self.fail(event, TOO_DEEP)
         self.refuse_extras(event)
         if self.expects_key():
             self.complain(event, "expected a word as key; got a mapping or list")
@@ -265,11 +271,29 @@ class _Builder:
         raise Fatal(Problem((), message, self.mark(event)))
 
 
-def _unprintable_problem(text, position, source):
+def _problem_at(position, message, text, source):
+    """A Problem at a character of the text."""
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
-    message = f"expected text; got the control character U+{ord(text[position]):04X}"
     return Problem((), message, Mark(source, line, column) if source.is_file else Mark(source))
+
+
+def _depth_problem(error, text, builder):
+    """The Problem where the parser gave up because of the depth, or None.
+
+    Parsers look ahead of the events they deliver, and some have a limit of their own on the depth (libyaml since 0.2.6).
+    The place that goes too deep by our limit then lies in the text that no event has covered yet.
+    """
+    said = str(error).lower()
+    if not isinstance(error, RecursionError) and "nesting" not in said and "depth" not in said:
+        return None
+    depth, position = len(builder.frames), builder.read
+    for token in FLOW_TOKEN.finditer(text, builder.read):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        position = token.start()
+        if depth > MAX_DEPTH:
+            break
+    return _problem_at(position, TOO_DEEP, text, builder.source)
 
 
 def _syntax_problem(error, source):
