@@ -2,26 +2,27 @@
 
 import queue
 import threading
+import weakref
 
 
 class Team:
-    """`threads` workers; `run` hands the same call to each and returns when all are back."""
+    """`threads` workers; `run` hands the same call to each and returns when all are back.
+
+    The workers end when the team is closed, or when nobody holds it any more.
+    """
 
     def __init__(self, threads: int):
         self.threads = threads
-        self._returned: list[BaseException | None] = []
-        self._wake = queue.SimpleQueue()
         self._work = [queue.SimpleQueue() for _ in range(threads)]
-        for number in range(threads):
-            # daemons: a second Ctrl-C must be able to leave while a kernel runs
-            threading.Thread(target=self._serve, args=(number,), daemon=True).start()
-
-    def _serve(self, number: int) -> None:
-        while (task := self._work[number].get()) is not None:
-            error = _attempt(*task, number)
-            task = None  # the arrays of a call may be large: they must not live until the next one
-            self._returned.append(error)
-            self._wake.put(None)
+        # of the queues alone: what a worker holds is never let go
+        self.close = weakref.finalize(self, _send_home, self._work)
+        try:
+            for number, work in enumerate(self._work):
+                # daemons: a second Ctrl-C must be able to leave while a kernel runs
+                threading.Thread(target=_serve, args=(number, work), daemon=True).start()
+        except RuntimeError:  # the system allows no more
+            self.close()
+            raise
 
     def run(self, function, *arguments, threads: int | None = None, look=None, stop=None, every: float = 0.1) -> None:
         """Run function(*arguments, number) in the first `threads` workers; call `look` every so many seconds.
@@ -30,32 +31,32 @@ class Team:
         called and the exception goes on only after all are back.
         """
         threads = threads or self.threads
-        self._returned, self._wake = [], queue.SimpleQueue()
+        returned: list[BaseException | None] = []
+        wake = queue.SimpleQueue()
         for work in self._work[:threads]:
-            work.put((function, arguments))
+            work.put((function, arguments, returned, wake))
         try:
-            self._wait(threads, look, every)
+            _wait(returned, wake, threads, look, every)
         except BaseException:
             if stop:
                 stop()
-            self._wait(threads, None, every)
+            _wait(returned, wake, threads, None, every)
             raise
-        for error in self._returned:
+        for error in returned:
             if error is not None:
                 raise error
 
-    def _wait(self, threads: int, look, every: float) -> None:
-        while len(self._returned) < threads:
-            try:
-                self._wake.get(timeout=every)
-            except queue.Empty:
-                if look:
-                    look()
 
-    def close(self) -> None:
-        """Send the threads home."""
-        for work in self._work:
-            work.put(None)
+def _serve(number: int, work: queue.SimpleQueue) -> None:
+    """What a worker does all day."""
+    while (task := work.get()) is not None:
+        function, arguments, returned, wake = task
+        error = _attempt(function, arguments, number)
+        # the arrays of a call may be large: they must not live until the next one
+        task = function = arguments = None
+        returned.append(error)
+        wake.put(None)
+        returned = wake = error = None
 
 
 def _attempt(function, arguments, number: int) -> BaseException | None:
@@ -64,3 +65,18 @@ def _attempt(function, arguments, number: int) -> BaseException | None:
         function(*arguments, number)
     except BaseException as raised:
         return raised
+
+
+def _wait(returned: list, wake: queue.SimpleQueue, threads: int, look, every: float) -> None:
+    """Until so many have returned. The list is what counts: an exception in this thread may lose a word of the queue."""
+    while len(returned) < threads:
+        try:
+            wake.get(timeout=every)
+        except queue.Empty:
+            if look:
+                look()
+
+
+def _send_home(works: list[queue.SimpleQueue]) -> None:
+    for work in works:
+        work.put(None)
