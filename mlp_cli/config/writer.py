@@ -24,6 +24,8 @@ class Dumper(yaml.SafeDumper):
 
 Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{FLOAT.pattern})$"), list("+-.0123456789"))
 
+REPRESENTER = Dumper("")  # to make a node of a scalar; it writes nothing
+
 
 def dump(resolved):
     """YAML text of `Config.resolved()`."""
@@ -55,7 +57,7 @@ def bare_word(value):
 
 
 def _scalar(value):
-    node = Dumper("").represent_data(value)
+    node = REPRESENTER.represent_data(value)
     if isinstance(value, str) and LINE_BREAKS.search(value):
         node.style = '"'  # escaped: in any other style they would be folded to spaces
     return node

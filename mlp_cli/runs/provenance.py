@@ -1,5 +1,6 @@
 """Where a result came from: versions, processor, threads and commit, for `summary.json` and never for a checkpoint."""
 
+import functools
 import importlib.metadata
 import math
 import os
@@ -92,6 +93,7 @@ def _quota(line: str) -> Iterator[int]:
             yield math.ceil(quota / period)
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
