@@ -1,7 +1,14 @@
-"""What every test may use: `train`, which runs the command in this process, and the switches --run-slow and --soak."""
+"""What every test may use: `train`, which runs the command in this process, and the switches --run-slow and --soak.
 
+What every test must do: leave no thread and no process behind.
+"""
+
+import ctypes
+import gc
 import json
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +21,10 @@ settings.register_profile("soak", max_examples=20_000, deadline=None)
 
 # benchmarks/ is not installed: it is found behind everything that is
 sys.path.append(str(Path(__file__).parent.parent))
+
+
+# How long threads and processes that a test has sent home may take to end.
+SECONDS_TO_END = 10
 
 
 @dataclass
@@ -66,6 +77,51 @@ def train(tmp_path):
         return Run(code, directory)
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    """Fails a test whose threads or processes outlive it: they would disturb the tests after it."""
+    before = _alive()
+    yield
+    if not (left := _alive() - before):
+        return
+    gc.collect()  # the threads of a network end when nobody holds it any more
+    end = time.monotonic() + SECONDS_TO_END
+    while (left := _alive() - before) and time.monotonic() < end:
+        time.sleep(0.01)
+    if left:
+        pytest.fail(f"left behind: {', '.join(map(str, left))}", pytrace=False)
+
+
+def _alive() -> set:
+    """The threads of this process, and its children as (number, command)."""
+    threads = {thread for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)}
+    return threads | set(_children())
+
+
+def _children():
+    """Processes that this one, or one of its children that has ended since, has started; Linux alone tells."""
+    for task in Path("/proc/self/task").glob("*/children"):
+        try:
+            numbers = task.read_text().split()
+        except OSError:  # a thread that has just ended
+            continue
+        for number in numbers:
+            try:
+                state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+                command = Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if state != "Z":
+                yield int(number), command
+
+
+def pytest_configure(config):
+    """On Linux, processes whose parent has ended become children of the tests, which thus see them."""
+    if sys.platform == "linux":
+        set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
 
 
 @pytest.fixture(scope="session")

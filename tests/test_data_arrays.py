@@ -29,7 +29,7 @@ def save(path, array, how):
         content = path.with_suffix(".npy").read_bytes()
     else:
         content = idx(array)
-    path.write_bytes(gzip.compress(content) if how.endswith("gz") else content)
+    path.write_bytes(gzip.compress(content, compresslevel=1) if how.endswith("gz") else content)
     return str(path)
 
 

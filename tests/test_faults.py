@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cli import Outcome, blobs, classifier, epochs, good, mlp, regressor, result
 from faults import ERRORS, FOR_EVER, Dead, Door, Failer, FailerAndKiller, Killer
 from power import ForgetfulDisk, read, restore
 
-from mlp_cli import model
+from mlp_cli import memory, model
 from mlp_cli.runs import files, provenance
 from mlp_cli.runs.directory import RunDirectory
 
@@ -185,6 +186,7 @@ def scenario(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "load_data", load_once)
         patch.setattr(provenance, "git_state", lambda: None)
+        patch.setattr(memory, "available", lambda: sys.maxsize)
         yield get
 
 

@@ -55,12 +55,13 @@ def warnings(done):
 
 
 def test_a_save_that_fails_is_told_and_tried_again(trees, tmp_path, door):
-    good("train", trees, "--out", tmp_path / "whole")
+    trees = [trees, "training.checkpoint.keep=9"]
+    good("train", *trees, "--out", tmp_path / "whole")
     out = tmp_path / "run"
     door(Refuser("step-0000000010", "step-0000000015"))
-    done = good("train", trees, "--out", out)
+    done = good("train", *trees, "--out", out)
     path = out / "checkpoints" / "step-0000000010.safetensors"
-    size = files.size_text(len(checkpoints(tmp_path / "whole")["step-0000000025.safetensors"]))
+    size = files.size_text(len(checkpoints(tmp_path / "whole")[path.name]))
     assert len(warnings(done)) == 2
     assert warnings(done)[0] == (
         f"{path}: cannot write it ({size} needed): no space left on device; free some space there. "
