@@ -10,7 +10,7 @@ from engine import Pair, configure, examples
 from mlp_cli.kernels import layout
 from mlp_cli.kernels.team import Team
 from mlp_cli.network import machine
-from mlp_cli.network.machine import Halted
+from mlp_cli.network.machine import Halted, Rows
 
 LAYERS = [{"units": 400, "activation": "tanh"}, {"units": 400, "activation": "tanh"}, {"activation": "softmax"}]
 
@@ -163,8 +163,7 @@ def test_a_stop_between_parts_of_an_evaluation_ends_it(monkeypatch):
 
 def test_a_stopped_evaluation_has_no_result():
     with long_work(1) as pair:
-        rows = pair.rows.rows("float32")
-        rows.x, rows.classes = np.resize(rows.x, (300_000, 40)), None
+        rows = Rows(np.resize(pair.rows.rows("float32").x, (300_000, 40)))
         with pytest.raises(Halted):
             pair.machine.evaluate(rows, look=pair.machine.stop)
         assert pair.machine.progress < 300_000
@@ -186,7 +185,7 @@ def test_an_evaluation_without_targets_has_outputs_alone():
 def test_no_rows_have_no_outputs():
     with Pair(configure([{}]), examples(4, 3, 2)) as pair:
         rows = pair.rows.rows("float64")
-        rows.x, rows.values = rows.x[:0], rows.values[:0]
+        rows = Rows(rows.x[:0], values=rows.values[:0])
         outputs, losses = pair.machine.evaluate(rows)
         assert outputs.shape == (0, 2)
         assert losses.shape == (0,)

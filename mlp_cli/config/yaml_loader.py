@@ -281,7 +281,7 @@ def _problem_at(position, message, text, source):
 def _depth_problem(error, text, builder):
     """The Problem where the parser gave up because of the depth, or None.
 
-    Parsers look ahead of the events they deliver, and some have a limit of their own on the depth (libyaml since 0.2.6).
+    Parsers look ahead of the events they deliver, and some have a limit of their own on the depth (libyaml 0.2.6).
     The place that goes too deep by our limit then lies in the text that no event has covered yet.
     """
     said = str(error).lower()

@@ -68,7 +68,7 @@ def _attempt(function, arguments, number: int) -> BaseException | None:
 
 
 def _wait(returned: list, wake: queue.SimpleQueue, threads: int, look, every: float) -> None:
-    """Until so many have returned. The list is what counts: an exception in this thread may lose a word of the queue."""
+    """Until so many have returned. The list counts: an exception in this thread may lose a word of the queue."""
     while len(returned) < threads:
         try:
             wake.get(timeout=every)
