@@ -6,6 +6,7 @@ What every test must do: leave no thread and no process behind.
 import ctypes
 import gc
 import json
+import signal
 import sys
 import threading
 import time
@@ -118,10 +119,17 @@ def _children():
 
 
 def pytest_configure(config):
-    """On Linux, processes whose parent has ended become children of the tests, which thus see them."""
+    """A process that runs tests sees what becomes of theirs, and receives signals even as a job in the background."""
     if sys.platform == "linux":
+        # processes whose parent has ended become children of this one
         set_child_subreaper = 36
         ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        # what is ignored here would be ignored by each `mlp` that the tests start; a hang-up still ends no tests
+        handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: lambda *_: None}
+        for number, handler in handlers.items():
+            if signal.getsignal(number) == signal.SIG_IGN:
+                signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ import re
 import pytest
 from cli import blobs, classifier, good, mlp, regressor, slopes, summary, write_config, write_csv
 
+pytestmark = pytest.mark.smoke
+
 CLASS_METRICS = ["loss", "accuracy", "balanced_accuracy", "log_loss", "roc_auc", "f1_macro", "mcc", "brier"]
 
 

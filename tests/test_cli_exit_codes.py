@@ -5,6 +5,8 @@ import os
 import pytest
 from cli import blobs, checkpoints, classifier, epochs, good, mlp
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

@@ -9,6 +9,8 @@ import sys
 import pytest
 from cli import blobs, classifier, finish, good, mlp, regressor, slopes, start, summary, write_config, write_csv
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory):

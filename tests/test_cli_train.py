@@ -29,6 +29,8 @@ from cli import (
 
 from mlp_cli import config as configs
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture
 def trees(tmp_path, monkeypatch):

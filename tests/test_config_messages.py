@@ -5,6 +5,8 @@ import pytest
 from mlp_cli.config import from_resolved, load
 from mlp_cli.errors import ConfigError
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture
 def problems(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from mlp_cli.config import formulas
 from mlp_cli.config.leaves import FilePath
 from mlp_cli.config.merging import make_paths_absolute
@@ -14,6 +16,8 @@ from mlp_cli.config.schema_network import ACTIVATION, INIT, LAYER
 from mlp_cli.config.schema_training import SAMPLING
 from mlp_cli.config.tree import Mark, Node, Source, to_plain
 from mlp_cli.vocab import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES, OPTIMIZERS, SCHEDULES
+
+pytestmark = pytest.mark.smoke
 
 PAGE = Path(__file__).parent.parent / "docs" / "config.md"
 

@@ -7,6 +7,8 @@ from mlp_cli.config import load, yaml_loader
 from mlp_cli.config.tree import UNREADABLE, Source, to_plain
 from mlp_cli.errors import ConfigError
 
+pytestmark = pytest.mark.smoke
+
 
 def read(text):
     """(plain values, problem lines) of YAML text."""

@@ -12,6 +12,8 @@ from mlp_cli.data import load
 from mlp_cli.data.fitting import WHOLE_BYTES
 from mlp_cli.errors import DataError
 
+pytestmark = pytest.mark.smoke
+
 IDX_CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
 

@@ -11,6 +11,8 @@ from sklearn import preprocessing as sk
 from mlp_cli.data import load, scaling
 from mlp_cli.errors import DataError
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ from mlp_cli.data import load
 from mlp_cli.data.text import Lines
 from mlp_cli.errors import DataError
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):

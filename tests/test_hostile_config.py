@@ -5,6 +5,8 @@ import subprocess
 import pytest
 from cli import measured, mlp
 
+pytestmark = pytest.mark.smoke
+
 SOUND = "data: {path: rows.csv}\nnetwork: {layers: [{units: 3}, {}]}\n"
 # Imports included; the promise is 200 MB.
 MOST_MEMORY = 200e6

@@ -6,6 +6,8 @@ from engine import DTYPES, Pair, configure, examples
 
 from mlp_cli.vocab import LAYERS
 
+pytestmark = pytest.mark.smoke
+
 WIDTHS = (1, 7, 8, 9, 16, 17, 33, 70)
 BATCHES = (1, 3, 7, 129, 1030)
 TOLERANCE = {"float32": 2e-4, "float64": 2e-11}

@@ -10,6 +10,8 @@ from mlp_cli import config as configs
 from mlp_cli.errors import ConfigError
 from mlp_cli.model import Model, load_data
 
+pytestmark = pytest.mark.smoke
+
 CONFIG = """\
 data:
   path: rows.csv

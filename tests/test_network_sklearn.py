@@ -9,6 +9,8 @@ import pytest
 from engine import Pair, configure, examples
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
+pytestmark = pytest.mark.smoke
+
 ROWS, BATCH = 96, 16
 ALPHA = 0.3
 RATE = 0.02

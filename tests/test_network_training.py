@@ -11,6 +11,8 @@ from reference.activations import STRAIGHT_THROUGH
 from mlp_cli.kernels import layout
 from mlp_cli.vocab import ACTIVATIONS, FUSED, OPTIMIZERS
 
+pytestmark = pytest.mark.smoke
+
 # --- by hand ----------------------------------------------------------------------------------------------------
 
 # Three inputs, two sigmoid units, one output:

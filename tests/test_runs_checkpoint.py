@@ -17,6 +17,8 @@ from safetensors.numpy import load_file, save_file
 from mlp_cli.errors import CheckpointError, SystemFault
 from mlp_cli.runs import checkpoint
 
+pytestmark = pytest.mark.smoke
+
 META = {
     "epoch": 3,
     "best": {"score": 0.1, "epoch": 2},

@@ -22,6 +22,8 @@ from cli import (
 )
 from cli import finish as wait
 
+pytestmark = pytest.mark.smoke
+
 CONFIGS = {
     "plain": {},
     "wide enough to share": {

@@ -29,6 +29,8 @@ from cli import (
 from mlp_cli.runs import checkpoint
 from mlp_cli.runs.directory import RunDirectory
 
+pytestmark = pytest.mark.smoke
+
 
 class Killed(BaseException):
     """Stands for kill -9: nothing of ours catches it."""
