@@ -16,13 +16,13 @@ KILLS = 12
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """A run that saves some forty checkpoints in a fraction of a second, in the middle of epochs too."""
+    """A run that saves some twenty-five checkpoints in a fraction of a second, in the middle of epochs too."""
     folder = tmp_path_factory.mktemp("kill")
     return classifier(
         folder / "c.yaml", blobs(folder / "d.csv"),
         network={"layers": [{"units": 6, "activation": "relu", "dropout": 0.2}, {"activation": "softmax"}]},
         training={
-            "epochs": 60, "batch_size": 8, "checkpoint": {"every_steps": 8}, "early_stopping": {"patience": 60},
+            "epochs": 40, "batch_size": 8, "checkpoint": {"every_steps": 8}, "early_stopping": {"patience": 40},
         },
     )  # fmt: skip
 
