@@ -1,4 +1,4 @@
-"""Whose compiled kernels are executed: this user's and root's, where nobody else may write. No file makes a run wait."""
+"""Whose compiled kernels are executed: this user's and root's, where nobody else may write. Nothing makes it wait."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import stat
 import time
 
 import pytest
+from cli import mlp
 
 from mlp_cli.kernels import cache, prepare
 from mlp_cli.kernels.cache import Cache
@@ -117,6 +118,17 @@ def test_a_loose_umask_locks_nobody_out_of_his_own_cache(run, mask):
     assert modes == {"file": 0o644 & ~mask, "folder": 0o755 & ~mask, "root": 0o755 & ~mask}
 
 
+def test_warming_up_where_nothing_will_be_used_is_refused(run):
+    folder = places()["root"]
+    folder.chmod(0o777)
+    done = mlp("warmup")
+    assert (done.code, done.out) == (5, "")
+    assert done.err == (
+        f"Nothing to warm up: {folder}: others than its owner may write to it, and so have this process execute "
+        f"anything; chmod go-w {folder}, or set MLP_CACHE_DIR to a folder of your own\n"
+    )
+
+
 @as_root
 def test_other_users_may_use_what_root_has_compiled(run, tmp_path):
     """`MLP_CACHE_DIR=/opt/mlp mlp warmup` in a container image."""
@@ -132,9 +144,15 @@ def test_other_users_may_use_what_root_has_compiled(run, tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@pytest.mark.parametrize(
-    "make", [os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.symlink_to(os.devnull)]
-)
+def loop(path):
+    path.symlink_to(path)
+
+
+def device(path):
+    path.symlink_to(os.devnull)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, loop, device])
 @pytest.mark.parametrize("suffix", [".code", ".lock"])
 def test_no_pipe_or_link_in_place_of_a_file_is_opened(run, make, suffix):
     path = Cache("float64").path.with_suffix(suffix)

@@ -83,8 +83,10 @@ class Cache:
                 require_trusted(self.path, found)
 
     def read(self) -> bytes | None:
-        """What was written, or None where nothing can be read. Damaged where it is not what was written, Untrusted where
-        somebody else may have written it."""
+        """What was written, or None where nothing can be read.
+
+        Damaged where it is not what was written, Untrusted where somebody else may have written it.
+        """
         try:
             require_trusted_folder(self.folder)
             with os.fdopen(opening.regular(self.path), "rb") as file:

@@ -49,9 +49,10 @@ def _machine_code(cache: Cache, dtype: str, say, warn) -> bytes:
         try:
             cache.write(code)
         except (OSError, Untrusted) as error:
+            why = getattr(error, "strerror", error)
             warn(
-                f"{cache.folder}: cannot keep the compiled kernels ({getattr(error, 'strerror', error)}), so the next run "
-                "compiles them again; MLP_CACHE_DIR names another folder"
+                f"{cache.folder}: cannot keep the compiled kernels ({why}), so the next run compiles them again; "
+                "MLP_CACHE_DIR names another folder"
             )
     cache.prune()
     return code

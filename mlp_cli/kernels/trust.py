@@ -17,7 +17,7 @@ class Untrusted(Exception):
 
 
 def require_trusted(path: Path, found: os.stat_result) -> None:
-    """Untrusted unless a file or folder of this status belongs to this user or root, and nobody else may write to it."""
+    """Untrusted unless a file or folder of this status belongs to this user or root and nobody else may write to it."""
     if found.st_uid not in (0, os.geteuid()):
         raise Untrusted(
             path,
@@ -33,8 +33,10 @@ def require_trusted(path: Path, found: os.stat_result) -> None:
 
 
 def require_trusted_folder(folder: Path) -> None:
-    """Untrusted unless only this user and root may change what lies in a folder, and what its path means. The folder, or
-    some above it, need not be there yet. OSError where that cannot be found out."""
+    """Untrusted unless only this user and root may change what lies in a folder, and what its path means.
+
+    The folder, or some above it, need not be there yet. OSError where that cannot be found out.
+    """
     real = Path(os.path.realpath(folder))
     for path in (real, *real.parents):
         try:
