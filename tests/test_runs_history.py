@@ -239,6 +239,6 @@ def test_no_other_file_is_written_to_through_a_link(history, tmp_path, link):
         lambda: history.truncate_after(1),
         lambda: again.append(record(4)),
     ):
-        with pytest.raises((SystemFault, CheckpointError), match="symbolic link|hard links"):
+        with pytest.raises((SystemFault, CheckpointError), match=r"symbolic link|hard links"):
             write()
         assert victim.read_bytes() == before
