@@ -194,6 +194,14 @@ def test_force_replaces_the_run_at_its_end_and_nothing_else():
     assert checkpoint.read(run.best_path).tensors["w"].tolist() == [-5, -5, -5]
 
 
+def test_the_directory_itself_may_be_a_link():
+    trained("elsewhere")
+    Path("out").symlink_to("elsewhere")
+    assert replaced("out").read_summary() == {"new": True}
+    assert Path("out").is_symlink()
+    assert RunDirectory("elsewhere").read_summary() == {"new": True}
+
+
 def test_force_has_nothing_to_replace_where_no_run_has_written_anything():
     for out in ("fresh", "fresh"):
         with RunDirectory.create("digits", out, force=True) as run:
