@@ -6,6 +6,7 @@ import stat
 import threading
 
 import pytest
+from cli import Outcome, as_user, open_to_all
 
 from mlp_cli.errors import SystemFault
 from mlp_cli.runs import files
@@ -330,3 +331,28 @@ def test_the_longest_names_can_be_written(tmp_path):
     for name in ("x" * 255, "é" * 127):
         files.write_output(tmp_path / name, b"rows")
         assert (tmp_path / name).read_bytes() == b"rows"
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_where_no_file_can_take_the_place_of_the_old_one_it_stays(tmp_path, mode):
+    """In a folder that may not be written to, and where the sticky bit keeps the names of others."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of other users")
+    path = tmp_path / "folder" / "a.csv"
+    path.parent.mkdir()
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    path.parent.chmod(mode)
+    open_to_all(path.parent)
+
+    def work():
+        try:
+            files.write_output(path, b"new")
+        except SystemFault as fault:
+            return Outcome(fault.exit_code, "", str(fault))
+
+    done = as_user(54321, work)
+    assert done.code == 5
+    assert done.err.endswith("; choose a folder you may write to")
+    assert os.listdir(path.parent) == ["a.csv"]
+    assert path.read_bytes() == b"old"
