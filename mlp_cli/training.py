@@ -68,7 +68,7 @@ def resumable(run: RunDirectory) -> Iterator[None]:
 
 def resumption(run: RunDirectory) -> str:
     """The command that goes on with a run."""
-    return f"mlp train {quote(str(run.config_path))} --out {quote(str(run.path))} --resume"
+    return f"mlp train {quote(str(run.config_path))} --out {quote(str(run.home))} --resume"
 
 
 def fit_epoch(trainer: Trainer) -> None:

@@ -13,7 +13,7 @@ OTHERS = {
     "benchmarks/": "programs that measure, each printing both sides of a comparison; LOG.md tells what was tried",
     "configs/": "configs to run and to learn from: lectures/ and published/ results",
     "data/": "small data sets, with origin and licence in docs/data.md",
-    "docs/": "config.md (generated reference), runs.md (files, metrics), batch.md, data.md, speed.json, speed.svg",
+    "docs/": "config.md (generated), runs.md (files, metrics), trust.md, hostile.md, batch.md, data.md, speed.json",
     "scripts/": "make_data.py, readme_tree.py",
     "tests/": "reference/ is the slow NumPy twin; test files are named after what they test",
 }

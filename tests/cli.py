@@ -6,10 +6,13 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +99,39 @@ def finish(process: subprocess.Popen, timeout: float = 60) -> Outcome:
         process.kill()
         raise
     return Outcome(process.returncode, out or "", err or "")
+
+
+def as_user(user: int, work: Callable[[], Outcome], seconds: float = 60) -> Outcome:
+    """What `work` does in a copy of this process that belongs to another user; a hang ends it. For root only.
+
+    Such a user may not be able to read Python's own files: what `work` needs must be loaded already.
+    """
+    reader, writer = os.pipe()
+    with warnings.catch_warnings(action="ignore"):  # of threads, which the copy does not have
+        child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(int(seconds))
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+            done = work()
+            os.write(writer, json.dumps([done.code, done.out, done.err]).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return Outcome(*json.loads(answer)) if answer else Outcome(status, "", "no answer")
+
+
+def open_to_all(folder: Path) -> None:
+    """Let other users pass to a folder of the tests."""
+    while folder.parent != folder:
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+        folder = folder.parent
 
 
 # Between the tests and the process to be measured stands a small one: a process begins as a copy of its parent, and

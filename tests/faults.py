@@ -8,6 +8,8 @@ import errno
 import os
 from pathlib import Path
 
+from mlp_cli.runs import files
+
 # What disks say when they fail.
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
 FOR_EVER = 10**9
@@ -15,6 +17,12 @@ FOR_EVER = 10**9
 
 class Dead(BaseException):
     """The process ended here, as by kill -9: nothing of ours catches it, and no `finally` gets past the door."""
+
+
+def file_name(path) -> str:
+    """The name of a file; of a temporary one, the name that it is to get."""
+    name = Path(path).name
+    return files.final_name(name) or name
 
 
 class Door:
@@ -27,7 +35,7 @@ class Door:
     def __call__(self, operation, *arguments):
         self.calls += 1
         if operation is os.open:
-            self.opened.append((self.calls, Path(arguments[0]).name))
+            self.opened.append((self.calls, file_name(arguments[0])))
         return self.perform(operation, *arguments)
 
     def perform(self, operation, *arguments):
@@ -77,7 +85,7 @@ class Refuser(Door):
         self.names, self.number, self.refuses = names, number, True
 
     def perform(self, operation, *arguments):
-        if self.refuses and operation is os.open and Path(arguments[0]).name.startswith(self.names):
+        if self.refuses and operation is os.open and file_name(arguments[0]).startswith(self.names):
             raise OSError(self.number, os.strerror(self.number))
         return super().perform(operation, *arguments)
 

@@ -1,7 +1,8 @@
 """A disk that forgets: what may be left of a run's directory when the power goes, of all that was not synced.
 
-The rules are those of POSIX and nothing more. The content of a file is safe after an fsync of the file, a name (made,
-renamed or deleted) after an fsync of its folder, and what is not safe may be there, or not, in any combination.
+The rules are those of POSIX, and one more. The content of a file is safe after an fsync of the file, a name (made,
+renamed or deleted) after an fsync of its folder, and what is not safe may be there, or not, in any combination. But a
+rename from one folder to another happens whole or not at all, as file systems with a journal have it.
 """
 
 import os
@@ -21,20 +22,45 @@ class File:
     versions: list[bytes] = field(default_factory=lambda: [b""])
 
 
+@dataclass(eq=False)
+class Change:
+    """What names of a folder now mean. A rename from another folder is one change in each of both."""
+
+    names: dict
+    other: "tuple[Folder, Change] | None" = None
+
+
 @dataclass
 class Folder:
-    """A folder: its names when it was synced last, and the changes since, each as {name: what it now means}."""
+    """A folder: its names when it was synced last, and the changes since."""
 
     path: Path
     synced: dict = field(default_factory=dict)
-    changes: list[dict] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
 
-    def names(self, changes: list[dict]) -> dict:
+    def names(self, changes: list[Change]) -> dict:
         """The names after some of the changes; None is a name that was deleted."""
         found = dict(self.synced)
         for change in changes:
-            found |= change
+            found |= change.names
         return {name: node for name, node in found.items() if node is not None}
+
+    def sync(self) -> None:
+        """All changes are safe, and the other halves of those that have one."""
+        changes, self.synced, self.changes = self.changes, self.names(self.changes), []
+        for change in changes:
+            if change.other is not None:
+                folder, half = change.other
+                folder.settle(half)
+
+    def settle(self, last: Change) -> None:
+        """One change is safe, and so are those before it that are about the same names."""
+        if last not in self.changes:
+            return
+        before = self.changes[: self.changes.index(last) + 1]
+        safe = [change for change in before if change.names.keys() & last.names.keys()]
+        self.synced = self.names(safe)
+        self.changes = [change for change in self.changes if change not in safe]
 
 
 class ForgetfulDisk(Door):
@@ -72,11 +98,10 @@ class ForgetfulDisk(Door):
         elif operation is os.unlink:
             self._change(arguments[0], None)
         elif operation is os.replace:
-            source, target = map(Path, arguments)
-            file = self._node(source)
-            file.path = target
-            self._node(source.parent).changes.append({source.name: None, target.name: file})
-        else:
+            self._rename(*map(Path, arguments))
+        elif operation is os.rmdir:
+            self._change(arguments[0], None)
+        elif operation not in (os.fchmod, os.fchown):
             raise AssertionError(f"what does {operation} do to a disk?")
         return result
 
@@ -90,8 +115,17 @@ class ForgetfulDisk(Door):
         def none(folder):
             return []
 
+        chosen = {}
+
         def some(folder):
-            return [change for change in folder.changes if self.chance.random() < 0.5]
+            return [change for change in folder.changes if is_chosen(change)]
+
+        def is_chosen(change):
+            if change not in chosen:
+                chosen[change] = self.chance.random() < 0.5
+                if change.other is not None:
+                    chosen[change.other[1]] = chosen[change]
+            return chosen[change]
 
         def every(folder):
             return folder.changes
@@ -118,7 +152,7 @@ class ForgetfulDisk(Door):
         safe = set()
 
         def walk(folder, place):
-            changed = {name for change in folder.changes for name in change}
+            changed = {name for change in folder.changes for name in change.names}
             for name, node in folder.synced.items():
                 if name in changed:
                     continue
@@ -143,9 +177,20 @@ class ForgetfulDisk(Door):
         return node
 
     def _change(self, path: Path, node) -> None:
-        self._node(Path(path).parent).changes.append({Path(path).name: node})
+        self._node(Path(path).parent).changes.append(Change({Path(path).name: node}))
 
-    def _open(self, descriptor: int, path: Path, flags: int, mode: int) -> None:
+    def _rename(self, source: Path, target: Path) -> None:
+        node, left, entered = self._node(source), self._node(source.parent), self._node(target.parent)
+        _lie_at(node, target)
+        if left is entered:
+            left.changes.append(Change({source.name: None, target.name: node}))
+            return
+        gone, here = Change({source.name: None}), Change({target.name: node})
+        gone.other, here.other = (entered, here), (left, gone)
+        left.changes.append(gone)
+        entered.changes.append(here)
+
+    def _open(self, descriptor: int, path: Path, flags: int, mode: int = 0) -> None:
         path = Path(path)
         parent = self._node(path.parent) if path != self.root.path else None
         if parent is not None and path.name not in parent.names(parent.changes):
@@ -159,7 +204,7 @@ class ForgetfulDisk(Door):
         if isinstance(node, File):
             node.versions = node.versions[-1:]
         else:
-            node.synced, node.changes = node.names(node.changes), []
+            node.sync()
 
     def _state(self, changes_of, content_of) -> dict[str, bytes | None]:
         state = {}
@@ -174,6 +219,13 @@ class ForgetfulDisk(Door):
 
         walk(self.root, "")
         return state
+
+
+def _lie_at(node: File | Folder, path: Path) -> None:
+    node.path = path
+    if isinstance(node, Folder):
+        for name, inner in node.names(node.changes).items():
+            _lie_at(inner, path / name)
 
 
 def _common_start(versions: list[bytes]) -> bytes:

@@ -20,6 +20,7 @@ from cli import (
     mlp,
     regressor,
     result,
+    signal_at,
     slopes,
     start,
     summary,
@@ -94,22 +95,52 @@ def test_a_directory_with_a_run_is_refused(trees, tmp_path):
     done = mlp("train", trees, "--out", out)
     assert done.code == 2
     assert done.err == (
-        f"{out}: holds a run already; go on with it by --resume, delete it first by --force, "
+        f"{out}: holds a run already; go on with it by --resume, replace it by --force, "
         "or choose another directory with --out\n"
     )
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != "lock"}
 
 
-def test_force_deletes_the_run(trees, tmp_path):
+def test_force_replaces_the_run(trees, tmp_path):
     out = tmp_path / "run"
     good("train", trees, "--out", out)
-    good("train", trees, "training.epochs=1", "--out", out, "--force")
+    done = good("train", trees, "training.epochs=1", "--out", out, "--force")
+    assert f"The run that is there stays until this one, which is trained in {out}/replacement, is finished" in done.err
+    assert f"Checkpoint: {out}/checkpoints/best.safetensors" in done.err
+    good("train", trees, "training.epochs=1", "--out", tmp_path / "other")
+    assert result(out) == result(tmp_path / "other")
+    assert checkpoints(out) == checkpoints(tmp_path / "other")
+    assert folders(out) == folders(tmp_path / "other")
     assert len(epochs(out)) == 1
     assert folders(out / "checkpoints") == [
         "best.safetensors",
         "step-0000000000.safetensors",
         "step-0000000005.safetensors",
     ]
+
+
+def test_the_old_run_stays_until_the_new_one_is_finished(trees, tmp_path):
+    """A run with --force that is interrupted, or diverges, costs nothing; --resume goes on with it."""
+    out = tmp_path / "a run"
+    good("train", trees, "--out", out)
+    before = result(out)
+    shorter = ("train", trees, "training.epochs=2")
+    done = mlp(*shorter, "--out", out, "--force", when=signal_at("epoch 1"))
+    assert done.code == 130
+    assert done.err.splitlines()[-1].endswith(
+        f"go on with: mlp train '{out}/replacement/config.yaml' --out '{out}' --resume"
+    )
+    assert result(out) == before
+    good("eval", out)
+    done = good(*shorter, "--out", out, "--resume")
+    assert "Resuming at step" in done.err
+    good(*shorter, "--out", tmp_path / "other")
+    assert result(out) == result(tmp_path / "other")
+    before = result(out)
+    diverging = ("learning_rate=1e30", "optimizer=sgd", "network.layers.0.activation=linear")
+    done = mlp("train", trees, *diverging, "--out", out, "--force")
+    assert done.code == 4, done.err
+    assert result(out) == before
 
 
 @pytest.mark.parametrize("flags", [[], ["--force"], ["--resume"]], ids=str)

@@ -18,8 +18,8 @@ from faults import ERRORS, FOR_EVER, Dead, Door, Failer, FailerAndKiller, Killer
 from power import ForgetfulDisk, read, restore
 
 from mlp_cli import memory, model
-from mlp_cli.runs import files, provenance
-from mlp_cli.runs.directory import RunDirectory
+from mlp_cli.runs import checkpoint, files, provenance, replacement
+from mlp_cli.runs.directory import RunDirectory, find_model
 
 
 def stopping_early(folder):
@@ -65,7 +65,7 @@ SCENARIOS = {
     "rollback": (rolling_back, (), None),
     "rollback from the checkpoint before": (rolling_back_further, (), None),
     "longer than a finished run": (going_on, ("--resume",), ("training.max_steps=4",)),
-    "in the place of a finished run": (going_on, ("--force",), ()),
+    "in the place of a finished run": (going_on, ("--force",), ("training.max_steps=4",)),
 }
 
 
@@ -106,23 +106,26 @@ class Scenario:
 
     @property
     def deletes(self) -> bool:
-        """Whether it is meant to delete its newest checkpoint: a rollback may, and --force does."""
+        """Whether it is meant to delete its newest checkpoint: a rollback may, and --force does in the end."""
         return "--force" in self.flags or "rolling" in self.config.name
 
     @property
     def middle(self) -> range:
         """The calls of the undisturbed run between its start, which ends with config.yaml, and its last save."""
-        ends = [n + len(WRITE) for n, name in self.opened if name == "config.yaml.tmp"]
+        ends = [n + len(WRITE) for n, name in self.opened if name == "config.yaml"]
         saves = [n for n, name in self.opened if name.startswith("step-")]
         return range(ends[0], saves[-1])
 
     def newest(self) -> int | None:
-        """The step of the newest checkpoint in the directory."""
-        return max((step for step, _ in RunDirectory(self.out).step_checkpoints()), default=None)
+        """The step of the newest checkpoint of the run that `--resume` goes on with."""
+        places = [self.out / name for name in (replacement.BEGUN, replacement.FINISHED)]
+        place = next((path for path in places if path.exists()), self.out)
+        return max((step for step, _ in RunDirectory(place).step_checkpoints()), default=None)
 
     def assert_whole(self) -> None:
         assert result(self.out) == result(self.whole)
-        assert not [path for path in self.out.rglob("*") if path.name.endswith(files.TEMPORARY_SUFFIX)]
+        assert not [path for path in self.out.rglob("*") if files.final_name(path.name)]
+        assert {path.name for path in self.out.iterdir()} == {path.name for path in self.whole.iterdir()}
 
     def assert_system_fault(self, done: Outcome, number: int) -> None:
         """One sentence with path and reason, and exit 5."""
@@ -216,6 +219,23 @@ def test_killed_at_any_call(scenario, name):
         found.assert_it_goes_on()
     assert done.code == 0
     assert n == found.calls + 1 > 60
+
+
+def test_a_run_is_there_whenever_the_one_that_replaces_it_dies(scenario):
+    """At every call either the old model is in the directory or the new one; and no failure makes an end of it."""
+    found = scenario("in the place of a finished run")
+    models = [checkpoint.read(find_model(path)).sha256 for path in (found.before, found.whole)]
+    seen = []
+    for door, step in ((Killer, 1), (lambda n: Failer(n, ERRORS[n % len(ERRORS)], FOR_EVER), 7)):
+        for n in range(1, found.calls + 1, step):
+            found.train(door(n))
+            sha256 = checkpoint.read(find_model(found.out)).sha256
+            seen.append(models.index(sha256))
+            if seen[-1] == 0 and not (found.out / replacement.FINISHED).exists():
+                assert result(found.out) == result(found.before)
+    half = seen[: found.calls]
+    assert half == sorted(half)
+    assert 0 < sum(half) < found.calls / 2
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

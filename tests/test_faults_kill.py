@@ -9,7 +9,7 @@ import signal
 import time
 
 import pytest
-from cli import blobs, classifier, finish, result, start
+from cli import blobs, classifier, finish, good, result, start
 
 KILLS = 12
 
@@ -58,3 +58,27 @@ def test_processes_killed_at_random_instants(config, tmp_path, soak):
                 done = outcome if outcome.code == 0 else finish(begin(config, out))
         assert done.code == 0, done.err
         assert result(out) == whole
+
+
+def test_a_run_is_there_however_the_one_that_replaces_it_is_killed(config, tmp_path, soak):
+    """With --force: eval finds a model at every instant, and --resume brings the new run to its end."""
+    chance = random.Random(None if soak else 1)
+    out = tmp_path / "run"
+    whole = {}
+    for name, overrides in (("old", ("training.epochs=2",)), ("new", ())):
+        good("train", config, *overrides, "--out", tmp_path / name)
+        whole[name] = result(tmp_path / name)
+    for _ in range(soak // 10 or 4):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(tmp_path / "old", out)
+        process = start("train", config, "--out", out, "--force")
+        next((line for line in process.stderr if line.startswith("The run that is there stays")), None)
+        time.sleep(chance.uniform(0, 0.6))
+        process.kill()
+        finish(process)
+        good("eval", out, "--quiet")
+        if (out / "replacement").exists():
+            assert result(out) == whole["old"]
+        good("train", config, "--out", out, "--resume")
+        assert result(out) == whole["new"]
+        assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "new").iterdir())

@@ -77,7 +77,9 @@ class Process:
 def process(tmp_path, monkeypatch):
     """A function that starts such processes on one empty cache folder."""
     monkeypatch.setenv("MLP_CACHE_DIR", str(tmp_path / "cache"))
-    return lambda: Process(monkeypatch)
+    before = os.umask(0o022)
+    yield lambda: Process(monkeypatch)
+    os.umask(before)
 
 
 def test_the_next_process_finds_what_this_one_compiled(process):
@@ -220,13 +222,13 @@ def test_a_disk_without_room_is_no_reason_to_stop(process, size):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
-@pytest.mark.parametrize("call", ["mkstemp", "replace"])
+@pytest.mark.parametrize("call", ["open", "replace"])
 def test_no_refusal_of_the_disk_is_a_reason_to_stop(process, monkeypatch, number, call):
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((cache.tempfile, "mkstemp") if call == "mkstemp" else (cache.os, "replace")), refuse)
+        patch.setattr(cache.os, call, refuse)
         done = process().prepare()
     assert done.warned == [f"{Cache('float64').folder}: {cannot_keep(os.strerror(number))}"]
     assert leftovers() == []

@@ -1,16 +1,19 @@
 """Run directories: numbered, resumed, replaced, pruned, and never at the cost of somebody else's files."""
 
+import contextlib
 import errno
+import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import Failer
+from faults import Dead, Door, Failer, Killer
 
 from mlp_cli.errors import CheckpointError, ConfigError, RunInUse, SystemFault
-from mlp_cli.runs import checkpoint, files
+from mlp_cli.runs import checkpoint, files, replacement
 from mlp_cli.runs.directory import RunDirectory, find_model
 
 
@@ -116,7 +119,7 @@ def test_a_directory_with_a_run_is_refused():
         begin("out")
     assert caught.value.exit_code == 2
     assert str(caught.value) == (
-        "out: holds a run already; go on with it by --resume, delete it first by --force, "
+        "out: holds a run already; go on with it by --resume, replace it by --force, "
         "or choose another directory with --out"
     )
     assert all_names("out") == before
@@ -143,41 +146,151 @@ def test_a_directory_of_somebody_else_is_refused(options):
         begin("file", **options)
 
 
-def test_force_deletes_the_run_and_nothing_else():
+def left_by_a_killed_write(path):
+    path = files.temporary_path(path)
+    path.write_text("torn")
+    return path
+
+
+def replaced(out, steps=(5, 10), **options):
+    """A run that replaces another one, up to its end."""
+    with RunDirectory.create("digits", out, force=True, **options) as run:
+        run.save_config("seed: 1\n")
+        for step in steps:
+            run.history.append({"epoch": step // 5, "step": step})
+            run.save(step, {"w": np.full(3, -step)}, {"step": step})
+        run.history.sync()
+        run.save_best({"w": np.full(3, -5)}, {"step": 5})
+        run.write_summary({"new": True})
+        run.take_place()
+        return run
+
+
+def test_force_replaces_the_run_at_its_end_and_nothing_else():
     run = trained("out", best=True)
     (run.path / "notes.txt").write_text("mine")
     (run.checkpoints_path / "averaged.safetensors").write_text("mine")
-    (run.checkpoints_path / "step-0000000040.safetensors.tmp").write_text("torn")
-    (run.path / "summary.json.tmp").write_text("torn")
-    begin("out", force=True)
-    assert all_names("out") == ["checkpoints", "checkpoints/averaged.safetensors", "lock", "notes.txt"]
-    begin("out", force=True)
-    begin("fresh", force=True)
+    left_by_a_killed_write(run.checkpoint_path(40))
+    left_by_a_killed_write(run.summary_path)
+    before = all_names("out")
+    with RunDirectory.create("digits", "out", force=True) as new:
+        assert (new.home, new.path) == (Path("out"), Path("out/replacement"))
+        assert [name for name in all_names("out") if not name.startswith("replacement")] == before
+    assert replaced("out").path == Path("out")
+    assert all_names("out") == [
+        "checkpoints",
+        "checkpoints/averaged.safetensors",
+        "checkpoints/best.safetensors",
+        "checkpoints/step-0000000005.safetensors",
+        "checkpoints/step-0000000010.safetensors",
+        "config.yaml",
+        "lock",
+        "metrics.jsonl",
+        "notes.txt",
+        "summary.json",
+    ]
+    assert run.config_path.read_text() == "seed: 1\n"
+    assert run.read_summary() == {"new": True}
+    assert checkpoint.read(run.best_path).tensors["w"].tolist() == [-5, -5, -5]
+
+
+def test_the_directory_itself_may_be_a_link():
+    trained("elsewhere")
+    Path("out").symlink_to("elsewhere")
+    assert replaced("out").read_summary() == {"new": True}
+    assert Path("out").is_symlink()
+    assert RunDirectory("elsewhere").read_summary() == {"new": True}
+
+
+def test_force_has_nothing_to_replace_where_no_run_has_written_anything():
+    for out in ("fresh", "fresh"):
+        with RunDirectory.create("digits", out, force=True) as run:
+            assert run.path == Path(out)
     assert begin(force=True).path == Path("runs/digits-001")
     assert begin(force=True).path == Path("runs/digits-002")
 
 
-def test_force_interrupted_can_be_repeated(monkeypatch):
-    remove = files.remove
-    for survivors in range(8):
-        trained("out", force=True)
-        removed = []
+def test_resume_goes_on_with_the_run_that_is_to_replace_another_and_force_begins_it_anew():
+    trained("out")
+    with RunDirectory.create("digits", "out", force=True) as run:
+        run.save(7, {}, {"step": 7})
+    with RunDirectory.create("digits", "out", resume=True) as run:
+        assert run.path == Path("out/replacement")
+        assert run.newest_valid().meta == {"step": 7}
+    assert begin("out", force=True).newest_valid() is None
+    assert RunDirectory(Path("out")).newest_valid().meta == {"step": 30}
 
-        def stops(path, removed=removed, limit=survivors):
-            if len(removed) == limit:
-                raise SystemFault("power cut")
-            removed.append(path)
-            remove(path)
 
+def test_a_run_that_replaces_another_has_a_lock_of_its_own_too():
+    trained("out")
+    with RunDirectory.create("digits", "out", force=True):
+        for out in ("out", "out/replacement"):
+            with pytest.raises(RunInUse):
+                begin(out, resume=True)
+    begin("out/replacement", resume=True)
+
+
+def test_an_exchange_that_is_cut_short_anywhere_is_completed_by_the_next(monkeypatch):
+    """Whatever call is the last: the model in DIR is the old one or the new one, and a summary is never the other's."""
+    finish, whole = replacement.finish, None
+    monkeypatch.setattr(files, "_call", Door())  # which syncs nothing
+    for n in itertools.count(1):
+        shutil.rmtree("out", ignore_errors=True)
+        trained("out", steps=(10, 20), best=True)
+
+        def dies(old, n=n):
+            with monkeypatch.context() as patch:
+                patch.setattr(files, "_call", Killer(n))
+                finish(old)
+
+        monkeypatch.setattr(replacement, "finish", dies)
+        with contextlib.suppress(Dead):
+            replaced("out")
+            whole = all_names("out")
+        model = checkpoint.read(find_model("out")).tensors["w"][0]
+        assert model in (20, -5)
+        summary = RunDirectory("out").read_summary()
+        assert summary is None or ("new" in summary) == (model == -5)
+        with RunDirectory.create("digits", "out", resume=True) as run:
+            if n == 1:
+                assert run.path == Path("out/replacement")
+            elif whole is None:
+                assert run.newest_valid().meta == {"step": 10}
+                assert run.history.read()[-1] == {"epoch": 2, "step": 10}
+                assert checkpoint.read(run.best_path).tensors["w"][0] == -5
+        if whole is not None:
+            break
+    assert n > 30
+    assert all_names("out") == whole
+
+
+def test_a_disk_that_fails_during_an_exchange_leaves_it_to_the_next(monkeypatch):
+    trained("out")
+    finish = replacement.finish
+
+    def fails(old):
         with monkeypatch.context() as patch:
-            patch.setattr(files, "remove", stops)
-            if survivors < 6:
-                with pytest.raises(SystemFault, match="power cut"):
-                    begin("out", force=True)
-            else:
-                begin("out", force=True)
+            patch.setattr(files, "_call", Failer(30, errno.EIO, 99))
+            finish(old)
+
+    monkeypatch.setattr(replacement, "finish", fails)
+    with pytest.raises(SystemFault, match="input/output error"):
+        replaced("out")
+    assert begin("out", resume=True).read_summary() == {"new": True}
+    assert "out/replacement-finished" not in all_names("out")
+
+
+def test_what_is_in_the_way_of_a_replacement_is_said_at_its_beginning():
+    run = trained("out")
+    (run.path / "replacement-finished").mkdir()
+    (run.path / "replacement-finished" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="replacement-finished: holds files that are not mlp's"):
         begin("out", force=True)
-        assert all_names("out") == ["checkpoints", "lock"]
+    shutil.rmtree(run.path / "replacement-finished")
+    (run.path / "replacement").mkdir()
+    (run.path / "replacement" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="replacement: is not empty and holds no run of mlp"):
+        begin("out", force=True)
 
 
 def test_resume_takes_the_newest_run_or_begins_one():
@@ -203,9 +316,10 @@ def test_leftovers_of_a_killed_save_are_cleared_on_resume():
     run = trained("out")
     before = all_names("out")
     for path in (run.config_path, run.summary_path, run.best_path, run.checkpoint_path(40)):
-        path.with_name(path.name + ".tmp").write_text("torn")
+        left_by_a_killed_write(path)
+    others = [left_by_a_killed_write(run.path / name) for name in ("notes.txt", "step-0000000040.safetensors")]
     begin("out", resume=True)
-    assert all_names("out") == before
+    assert all_names("out") == sorted([*before, *(path.name for path in others)])
 
 
 @pytest.mark.parametrize("options", [{"resume": True}, {"force": True}])
@@ -309,7 +423,8 @@ def test_what_a_failed_save_leaves_is_deleted_with_the_next(monkeypatch):
             patch.setattr(files, "_call", Failer(2, errno.EIO, 99))
             with pytest.raises(SystemFault):
                 run.save(10, {}, {"step": 10})
-        assert os.listdir(run.checkpoints_path) == ["step-0000000010.safetensors.tmp"]
+        (name,) = os.listdir(run.checkpoints_path)
+        assert files.final_name(name) == "step-0000000010.safetensors"
         run.save(20, {}, {"step": 20})
         run.prune(1)
         assert os.listdir(run.checkpoints_path) == ["step-0000000020.safetensors"]

@@ -2,8 +2,11 @@
 
 import errno
 import os
+import stat
+import threading
 
 import pytest
+from cli import Outcome, as_user, open_to_all
 
 from mlp_cli.errors import SystemFault
 from mlp_cli.runs import files
@@ -65,7 +68,7 @@ def test_the_write_takes_exactly_the_calls_walked_above(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("n", range(1, 9))
-def test_a_killed_write_is_made_good_by_the_next(tmp_path, monkeypatch, n):
+def test_a_killed_write_leaves_a_file_that_is_known_by_its_name(tmp_path, monkeypatch, n):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
     with monkeypatch.context() as patch:
@@ -75,7 +78,8 @@ def test_a_killed_write_is_made_good_by_the_next(tmp_path, monkeypatch, n):
     assert path.read_bytes() in (b"old", b"new")
     files.write_atomically(path, b"newer")
     assert path.read_bytes() == b"newer"
-    assert os.listdir(tmp_path) == ["a.bin"]
+    others = [name for name in os.listdir(tmp_path) if name != "a.bin"]
+    assert [files.final_name(name) for name in others] == ["a.bin"] * (1 < n < 6)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -234,3 +238,121 @@ def test_output_goes_through_links_and_into_pipes(tmp_path):
     os.close(reader)
     with pytest.raises(SystemFault, match="move the folder"):
         files.write_output(tmp_path, b"")
+
+
+def test_what_others_call_temporary_is_left_alone(tmp_path):
+    """A name beside the output that somebody planted, or the user's own file."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "a.csv.tmp").symlink_to(victim)
+    files.write_output(tmp_path / "a.csv", b"rows")
+    assert victim.read_text() == "precious"
+    assert (tmp_path / "a.csv.tmp").is_symlink()
+    assert (tmp_path / "a.csv").read_bytes() == b"rows"
+
+
+def test_a_temporary_name_that_exists_is_not_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "urandom", bytes)
+    planted = tmp_path / ".a.csv.0000000000000000.tmp"
+    planted.symlink_to(tmp_path / "victim")
+    with pytest.raises(SystemFault, match="move what has that name out of the way"):
+        files.write_output(tmp_path / "a.csv", b"rows")
+    assert [path.name for path in tmp_path.iterdir()] == [planted.name]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444])
+def test_permissions_stay(tmp_path, mode):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    files.write_output(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_secret_file_is_secret_while_it_is_written(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    modes = []
+
+    def call(operation, *arguments):
+        modes.extend(stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir() if each.is_file())
+        return operation(*arguments)
+
+    monkeypatch.setattr(files, "_call", call)
+    files.write_output(path, b"new")
+    assert set(modes) == {0o600}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of other users")
+def test_root_leaves_a_file_to_its_owner(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"old")
+    os.chown(path, 54321, 54321)
+    files.write_output(path, b"new")
+    assert (path.stat().st_uid, path.stat().st_gid) == (54321, 54321)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make links of other users")
+def test_a_link_of_another_user_is_not_followed(tmp_path):
+    victim, link = tmp_path / "victim", tmp_path / "a.csv"
+    victim.write_text("precious")
+    link.symlink_to(victim)
+    os.chown(link, 54321, -1, follow_symlinks=False)
+    with pytest.raises(SystemFault, match="is a symbolic link of another user; name the file itself"):
+        files.write_output(link, b"rows")
+    assert victim.read_text() == "precious"
+
+
+def test_a_pipe_is_given_time_to_find_a_reader_and_no_more(tmp_path, monkeypatch):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Timer(0.1, lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    files.write_output(pipe, b"rows" * 100_000)
+    reader.join()
+    assert read == [b"rows" * 100_000]
+    monkeypatch.setattr(files, "READER_SECONDS", 0.1)
+    with pytest.raises(SystemFault, match="start a program that reads from this pipe first"):
+        files.write_output(pipe, b"rows")
+
+
+def test_output_goes_into_pipes_without_a_name(tmp_path):
+    """As `-o >(gzip > a.gz)` does."""
+    reader, writer = os.pipe()
+    files.write_output(f"/dev/fd/{writer}", b"rows")
+    assert os.read(reader, 10) == b"rows"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_the_longest_names_can_be_written(tmp_path):
+    for name in ("x" * 255, "é" * 127):
+        files.write_output(tmp_path / name, b"rows")
+        assert (tmp_path / name).read_bytes() == b"rows"
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_where_no_file_can_take_the_place_of_the_old_one_it_stays(tmp_path, mode):
+    """In a folder that may not be written to, and where the sticky bit keeps the names of others."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files of other users")
+    path = tmp_path / "folder" / "a.csv"
+    path.parent.mkdir()
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    path.parent.chmod(mode)
+    open_to_all(path.parent)
+
+    def work():
+        try:
+            files.write_output(path, b"new")
+        except SystemFault as fault:
+            return Outcome(fault.exit_code, "", str(fault))
+
+    done = as_user(54321, work)
+    assert done.code == 5
+    assert done.err.endswith("; choose a folder you may write to")
+    assert os.listdir(path.parent) == ["a.csv"]
+    assert path.read_bytes() == b"old"

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_a_damaged_line_in_the_middle_is_named(history):
     assert len(history.path.read_text().splitlines()) == 3
     history.path.unlink()
     history.path.mkdir()
-    with pytest.raises(CheckpointError, match="cannot read it: is a directory"):
+    with pytest.raises(CheckpointError, match="cannot read it: it is a folder, and a plain file is expected"):
         history.read()
 
 
@@ -188,3 +189,56 @@ def test_a_file_that_somebody_else_cut_or_deleted_goes_on(history):
     history.append(record(4))
     history.append(record(5))
     assert history.read() == [record(4), record(5)]
+
+
+def test_a_line_longer_than_any_record_is_damaged_and_never_in_memory(history, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST_LINE", 1000)
+    whole = history.path.read_bytes()
+    for noise in (b"x" * 5000, b"x" * 200_000 + b"\n", b'{"epoch": 4, "x": "' + b"x" * 1000 + b'"}\n'):
+        history.path.write_bytes(whole + noise)
+        assert history.truncate_after(9) == 3
+        assert history.path.read_bytes() == whole
+    history.path.write_bytes(b"x" * 200_000 + b"\n" + whole)
+    with pytest.raises(CheckpointError, match=r"metrics.jsonl:1: expected the JSON record of an epoch; got b'xxx"):
+        history.read()
+
+
+def test_a_file_larger_than_memory_is_read_in_pieces(history):
+    """A line that is a hole of 256 MiB: no more is kept of it than the longest line may have."""
+    whole = history.path.read_bytes()
+    os.truncate(history.path, len(whole) + (1 << 28))
+    tracemalloc.start()
+    try:
+        assert History(history.path).truncate_after(9) == 3
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
+    assert history.path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"\n"])
+def test_lines_end_where_they_always_did(tmp_path, ending):
+    path = tmp_path / "metrics.jsonl"
+    lines = [b'{"epoch": %d}' % epoch for epoch in range(1, 20_000)]
+    path.write_bytes(ending.join(lines) + ending)
+    history = History(path)
+    assert [record["epoch"] for record in history.read()] == list(range(1, 20_000))
+    assert history.truncate_after(12_345) == 12_345
+    assert path.read_bytes() == ending.join(lines[:12_345]) + ending
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_no_other_file_is_written_to_through_a_link(history, tmp_path, link):
+    victim = tmp_path / "victim"
+    os.replace(history.path, victim)
+    link(victim, history.path)
+    before = victim.read_bytes()
+    again = History(history.path)
+    for write in (
+        lambda: history.append(record(4)),
+        lambda: history.truncate_after(1),
+        lambda: again.append(record(4)),
+    ):
+        with pytest.raises((SystemFault, CheckpointError), match=r"symbolic link|hard links"):
+            write()
+        assert victim.read_bytes() == before

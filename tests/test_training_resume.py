@@ -278,7 +278,7 @@ def test_no_checkpoint_that_can_be_used(tmp_path):
     done = mlp("train", config, "--out", out, "--resume")
     assert done.code == 6
     assert done.err.splitlines()[-1] == (
-        f"{out}: none of its 3 checkpoints can be used, as the warnings say; --force deletes them and begins again"
+        f"{out}: none of its 3 checkpoints can be used, as the warnings say; --force begins again"
     )
 
 

@@ -52,8 +52,6 @@ def _from_config(paths, overrides):
 
 
 def _from_model(path):
-    import json
-
     from mlp_cli.model import Model
     from mlp_cli.runs import checkpoint
     from mlp_cli.runs.directory import RunDirectory, find_model
@@ -66,10 +64,7 @@ def _from_model(path):
         facts["checkpoints"] = [
             {"step": step, "path": str(at), "valid": checkpoint.is_valid(at)} for step, at in run.step_checkpoints()
         ]
-        try:
-            facts["summary"] = json.loads(run.summary_path.read_text())
-        except (OSError, ValueError, RecursionError):
-            facts["summary"] = None
+        facts["summary"] = run.read_summary()
     return Model.from_checkpoint(saved), facts
 
 

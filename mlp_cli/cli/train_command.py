@@ -27,7 +27,7 @@ SHORT_METRICS = ("loss", "accuracy", "rmse")
 @click.argument("arguments", metavar="CONFIG... [key=value ...]", nargs=-1, required=True)
 @click.option("--out", type=click.Path(), metavar="DIR", help="Run directory; default: runs/<config>-001 and so on.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint; start a run where there is none.")
-@click.option("--force", is_flag=True, help="Delete the run in --out first.")
+@click.option("--force", is_flag=True, help="Replace the run in --out when the new one is finished.")
 @options.threads
 @options.as_json
 @options.quiet
@@ -95,8 +95,9 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
                 machine.close()
             summary = _summary(dataset, model, trainer, result)
             run.write_summary(summary)
+            run.take_place()
         _conclude(console, model, run, result)
-        console.emit({"event": "end", "run": str(run.path), **summary})
+        console.emit({"event": "end", "run": str(run.home), **summary})
 
 
 def _plural(n, noun):
@@ -114,14 +115,16 @@ def _introduce(console, dataset, model, run):
     for note in dataset.notes:
         console.warn(note)
     console.say(layer_table(describe(model.network.program)))
-    console.say(f"Run directory: {run.path}")
+    console.say(f"Run directory: {run.home}")
+    if run.path != run.home:
+        console.say(f"The run that is there stays until this one, which is trained in {run.path}, is finished")
 
 
 def _start_event(config, dataset, model, run, trainer):
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {
         "event": "start",
-        "run": str(run.path),
+        "run": str(run.home),
         "task": dataset.task.kind,
         "rows": {name: len(part.x) for name, part in parts.items() if part is not None},
         "inputs": dataset.train.x.shape[1],

@@ -48,6 +48,7 @@ def _warm_up(console, dtype, cache):
     """Compile the kernels of one scalar type unless they are there; what was done, for --json."""
     from mlp_cli.errors import SystemFault
     from mlp_cli.kernels.prepare import prepare
+    from mlp_cli.kernels.trust import Untrusted
 
     if cache.is_there():
         console.result(f"{dtype}: already there")
@@ -56,6 +57,8 @@ def _warm_up(console, dtype, cache):
         cache.try_to_write()
     except OSError as error:
         raise SystemFault(f"Nothing to warm up: compiled kernels cannot be kept, since {_unwritable(error)}") from None
+    except Untrusted as reason:
+        raise SystemFault(f"Nothing to warm up: {reason}; {reason.remedy}") from None
     began = time.monotonic()
     prepare(dtype, console.say)
     seconds = time.monotonic() - began

@@ -16,6 +16,7 @@ import mlp_cli
 from mlp_cli.errors import MlpError, SystemFault
 from mlp_cli.kernels.cache import LOOK_EVERY, Cache, Damaged
 from mlp_cli.kernels.library import Library, MachineCode
+from mlp_cli.kernels.trust import Untrusted
 
 _ready: dict[str, Library] = {}
 
@@ -32,23 +33,36 @@ def prepare(dtype: str, say: Callable[[str], None] = _nothing, warn: Callable[[s
 
 
 def _machine_code(cache: Cache, dtype: str, say, warn) -> bytes:
+    try:
+        cache.require_trusted()
+    except Untrusted as reason:
+        warn(f"{reason}; the kernels are compiled for this run alone: {reason.remedy}")
+        return _compiled(dtype, say)
+    except OSError:  # which then shows in `write` as well
+        pass
     if found := _kept(cache, warn):
         return found
     with cache.lock(lambda: say(f"Another process is compiling the {dtype} kernels: waiting for it …")):
         if found := _kept(cache, _nothing):
             return found
-        say(f"Compiling the {dtype} kernels: about ten seconds, once for this machine and version of mlp …")
-        began = time.monotonic()
-        code = compile_apart(dtype)
-        say(f"Compiled in {time.monotonic() - began:.0f} s")
+        code = _compiled(dtype, say)
         try:
             cache.write(code)
-        except OSError as error:
+        except (OSError, Untrusted) as error:
+            why = getattr(error, "strerror", error)
             warn(
-                f"{cache.folder}: cannot keep the compiled kernels ({error.strerror}), so the next run compiles them "
-                "again; MLP_CACHE_DIR names another folder"
+                f"{cache.folder}: cannot keep the compiled kernels ({why}), so the next run compiles them again; "
+                "MLP_CACHE_DIR names another folder"
             )
     cache.prune()
+    return code
+
+
+def _compiled(dtype: str, say) -> bytes:
+    say(f"Compiling the {dtype} kernels: about ten seconds, once for this machine and version of mlp …")
+    began = time.monotonic()
+    code = compile_apart(dtype)
+    say(f"Compiled in {time.monotonic() - began:.0f} s")
     return code
 
 
@@ -57,7 +71,9 @@ def _kept(cache: Cache, warn) -> bytes | None:
         return cache.read()
     except Damaged:
         warn(f"{cache.path}: the compiled kernels are damaged; compiling them again")
-        return None
+    except Untrusted:  # made so this very moment: not used
+        pass
+    return None
 
 
 def compile_apart(dtype: str) -> bytes:

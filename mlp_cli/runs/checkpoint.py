@@ -8,13 +8,13 @@ import hashlib
 import json
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from mlp_cli import opening
 from mlp_cli.errors import CheckpointError, SystemFault
 from mlp_cli.runs import files
 
@@ -115,10 +115,7 @@ def _digest_position(header: bytes, digest: str) -> int | None:
 def _load(path: Path) -> tuple[bytes, bytes]:
     """The first bytes of the file up to the end of its header, and all of them."""
     try:
-        # Asked before opening it: to open a named pipe is to wait for its writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise CheckpointError(f"{path}: expected a checkpoint file; this is a folder, a pipe or a device")
-        with open(path, "rb") as file:
+        with os.fdopen(opening.regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             header = _load_header(path, file, size)
             file.seek(0)

@@ -7,8 +7,12 @@ runs/digits-001/
     checkpoints/best.safetensors              the result: the best on the validation split, else the last
     summary.json                              written at the end
     lock                                      who is writing
+    replacement/                              a run begun with --force, until it is finished (see `replacement`)
+
+None of these may be a link, nor anything else but a file or a folder; the directory itself may.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -16,14 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
+from mlp_cli import opening
 from mlp_cli.errors import CheckpointError, ConfigError, SystemFault
-from mlp_cli.runs import checkpoint, files
+from mlp_cli.runs import checkpoint, files, replacement
 from mlp_cli.runs.history import History
 from mlp_cli.runs.lock import Lock, holder, is_blank
 from mlp_cli.runs.records import to_json
 
 _STEP_NAME = re.compile(r"step-(\d{10,})\.safetensors")
-_CHECKPOINT_NAME = re.compile(r"(step-\d{10,}|best)\.safetensors(\.tmp)?")
+_CHECKPOINT_NAME = re.compile(r"(step-\d{10,}|best)\.safetensors")
+_LARGEST_SUMMARY = 1 << 24  # bytes
 
 
 def _silent(message: str) -> None:
@@ -34,11 +40,17 @@ class RunDirectory:
     """The paths of a run and what may be done with them.
 
     `RunDirectory(path)` looks at a run; `RunDirectory.create(...)` begins or resumes one and holds its lock until
-    `close`, or to the end of a `with` block.
+    `close`, or to the end of a `with` block. `home` is the directory that the user named; `path` is where the files
+    lie, which is below it while the run is to replace another one.
     """
 
     def __init__(self, path: Path):
-        self.path = Path(path)
+        self.home = Path(path)
+        self._locks: list[Lock] = []
+        self._lie_in(self.home)
+
+    def _lie_in(self, path: Path) -> None:
+        self.path = path
         self.config_path = self.path / "config.yaml"
         self.metrics_path = self.path / "metrics.jsonl"
         self.checkpoints_path = self.path / "checkpoints"
@@ -46,7 +58,6 @@ class RunDirectory:
         self.summary_path = self.path / "summary.json"
         self.lock_path = self.path / "lock"
         self.history = History(self.metrics_path)
-        self._lock = Lock(self.lock_path)
         self._proven: set[Path] = set()  # checkpoints that this process wrote or verified
         self._refused: set[Path] = set()  # and those that it found to be invalid
 
@@ -90,11 +101,12 @@ class RunDirectory:
         path = Path(path)
         if holder(path / "lock") is not None:
             return True
-        return any(_CHECKPOINT_NAME.fullmatch(name) for name in _names(path / "checkpoints"))
+        return any(_CHECKPOINT_NAME.fullmatch(name) for name in _own_names(path / "checkpoints"))
 
     def close(self) -> None:
         """Lets other processes write to this run."""
-        self._lock.release()
+        while self._locks:
+            self._locks.pop().release()
 
     def __enter__(self) -> "RunDirectory":
         return self
@@ -111,6 +123,31 @@ class RunDirectory:
         text = to_json(summary, indent=2) + "\n"
         files.write_atomically(self.summary_path, text.encode("utf-8", "backslashreplace"))
 
+    def read_summary(self) -> object:
+        """What summary.json says, which anybody may have edited; None where it says nothing. Raises CheckpointError for
+        a link or anything else but a file in its place."""
+        try:
+            with os.fdopen(opening.regular(self.summary_path), "rb") as file:
+                return json.loads(file.read(_LARGEST_SUMMARY))
+        except opening.NotOurs as error:
+            raise CheckpointError(f"{self.summary_path}: cannot read it: {error.what}; {error.remedy}") from error
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def take_place(self) -> None:
+        """Puts a finished run that lies in `replacement` in the place of the one it replaces; any other stays where it
+        is. Raises SystemFault; `create` with `resume` then does what is left to do."""
+        if self.path == self.home:
+            return
+        try:
+            replacement.finish(RunDirectory(self.home))
+        except SystemFault:
+            # wherever the config now lies, for the command to go on with
+            places = [self.home / replacement.BEGUN, self.home / replacement.FINISHED, self.home]
+            self._lie_in(next((path for path in places if (path / "config.yaml").exists()), self.home))
+            raise
+        self._lie_in(self.home)
+
     def save(self, step: int, tensors: dict[str, np.ndarray], meta: dict) -> Path:
         """Writes the checkpoint of a step. Raises SystemFault; all older checkpoints are then as they were."""
         return self._save(self.checkpoint_path(step), tensors, meta)
@@ -125,7 +162,7 @@ class RunDirectory:
 
     def step_checkpoints(self) -> list[tuple[int, Path]]:
         """Step and path of the checkpoints that are there, the oldest first, by step and never by date."""
-        matches = (_STEP_NAME.fullmatch(name) for name in _names(self.checkpoints_path))
+        matches = (_STEP_NAME.fullmatch(name) for name in _own_names(self.checkpoints_path))
         return sorted((int(match[1]), self.checkpoints_path / match[0]) for match in matches if match)
 
     def newest_valid(self, warn: Callable[[str], None] = _silent) -> checkpoint.Checkpoint | None:
@@ -135,20 +172,20 @@ class RunDirectory:
         CheckpointError when there are checkpoints and none is valid.
         """
         candidates = [path for _, path in reversed(self.step_checkpoints())]
-        if os.path.exists(self.best_path):
+        if os.path.lexists(self.best_path):
             candidates.append(self.best_path)
         found = self._first_valid(candidates, warn)
         if candidates and found is None:
             raise CheckpointError(
                 f"{self.path}: none of its {len(candidates)} checkpoints can be used, as the warnings say; "
-                "--force deletes them and begins again"
+                "--force begins again"
             )
         return found
 
     def valid_at(self, step: int, warn: Callable[[str], None] = _silent) -> checkpoint.Checkpoint | None:
         """The checkpoint of a step, None where there is none or `warn` is told that it cannot be read."""
         path = self.checkpoint_path(step)
-        return self._first_valid([path] if path.exists() else [], warn)
+        return self._first_valid([path] if os.path.lexists(path) else [], warn)
 
     def forget(self, step: int) -> None:
         """Deletes the checkpoint of a step from which the run cannot go on, durably. Raises SystemFault."""
@@ -162,7 +199,7 @@ class RunDirectory:
         Raises SystemFault.
         """
         for path in (self.summary_path, self.best_path) if best else (self.summary_path,):
-            if path.exists():
+            if os.path.lexists(path):
                 self._remove(path)
 
     def prune(self, keep: int) -> None:
@@ -171,7 +208,7 @@ class RunDirectory:
         One that `newest_valid` refused does not count; it stays as long as it is newer than all others. What failed
         saves have left is deleted too. Raises SystemFault.
         """
-        for path in self._leftovers():
+        for path in self.leftovers():
             self._remove(path)
         checkpoints = [path for _, path in self.step_checkpoints()]
         recent = [path for path in checkpoints if path not in self._refused][-max(keep, 1) :]
@@ -216,62 +253,94 @@ class RunDirectory:
         # Before locking, so that no lock file is put into somebody else's folder, and again after it, since another
         # process may have begun and ended a run here in between.
         self._refuse_unless_free(resume or force)
-        self._lock.acquire(warn)
+        self._acquire(warn)
         try:
             self._refuse_unless_free(resume or force)
+            replacement.settle(self)
+            self.refuse_links()
+            if (force and self.run_files()) or ((force or resume) and replacement.is_begun(self.home)):
+                self._lie_in(replacement.place(self.home))
+                self._refuse_unless_free(True)
+                self._acquire(warn)
             if force:
-                self._delete_all()
-            else:
-                self._delete(self._leftovers())
+                self._delete_run()
+            self.delete(self.leftovers())
             files.make_directory(self.checkpoints_path)
         except BaseException:
             self.close()
             raise
 
+    def _acquire(self, warn: Callable[[str], None]) -> None:
+        lock = Lock(self.lock_path)
+        lock.acquire(warn)
+        self._locks.append(lock)
+
     def _refuse_unless_free(self, run_is_welcome: bool) -> None:
         if not self.path.is_dir():
             raise ConfigError(f"{self.path}: expected a directory for the run; a file of that name is in the way")
-        if self._is_vacant() or (run_is_welcome and self.is_run(self.path)):
-            return
-        if self.is_run(self.path):
+        if not self._is_vacant() and not self.is_run(self.path):
             raise ConfigError(
-                f"{self.path}: holds a run already; go on with it by --resume, delete it first by --force, "
+                f"{self.path}: is not empty and holds no run of mlp; choose a new or an empty directory with --out"
+            )
+        if not self._is_vacant() and not run_is_welcome:
+            raise ConfigError(
+                f"{self.path}: holds a run already; go on with it by --resume, replace it by --force, "
                 "or choose another directory with --out"
             )
-        raise ConfigError(
-            f"{self.path}: is not empty and holds no run of mlp; choose a new or an empty directory with --out"
-        )
+        self.refuse_links()
+
+    def refuse_links(self) -> None:
+        """What is read and written under the names of a run must be its own: a link could lead to any file.
+
+        Raises SystemFault.
+        """
+        try:
+            for path in (self.lock_path, self.metrics_path):  # written to in place
+                opening.require_regular(path, unshared=True)
+            for path in (self.config_path, self.summary_path):
+                opening.require_regular(path)
+            opening.require_folder(self.checkpoints_path)
+        except opening.NotOurs as error:
+            raise SystemFault(f"{error.filename}: cannot write to it: {error.what}; {error.remedy}") from error
 
     def _is_vacant(self) -> bool:
         """Whether nothing would be lost: the directory is empty, or its run was stopped before it wrote anything."""
         names = set(_names(self.path))
         if "lock" in names and not _is_ours(self.lock_path):
             return False
-        return names <= {"lock", "checkpoints"} and not _names(self.checkpoints_path)
+        return names <= {"lock", "checkpoints"} and not _own_names(self.checkpoints_path)
 
-    def _delete_all(self) -> None:
+    def checkpoint_files(self) -> list[Path]:
+        """The checkpoints that are there, the best one first."""
+        names = [name for name in _own_names(self.checkpoints_path) if _CHECKPOINT_NAME.fullmatch(name)]
+        return [self.checkpoints_path / name for name in sorted(names)]
+
+    def run_files(self) -> list[Path]:
+        """The files of the run that are there, but for the lock and what failed saves have left."""
+        others = [self.summary_path, self.metrics_path, self.config_path]
+        return self.checkpoint_files() + [path for path in others if os.path.lexists(path)]
+
+    def _delete_run(self) -> None:
         """Deletes the run. What is left where that is cut short is a whole run still, or an empty one: the best
-        checkpoint alone would pass for the last state, and the others need the diary.
+        checkpoint alone would pass for the last state, and the others need the diary."""
+        self.delete([self.best_path])
+        self.delete(self.checkpoint_files())
+        self.delete(self.run_files())
 
-        The lock stays: it is held, and it marks the directory as a run meanwhile.
-        """
-        self._delete([self.best_path])
-        self._delete(self._checkpoint_files())
-        self._delete([self.summary_path, self.metrics_path, self.config_path, *self._leftovers()])
-
-    def _leftovers(self) -> list[Path]:
+    def leftovers(self) -> list[Path]:
         """Temporary files that a killed process, or one whose disk failed, did not come to rename or delete."""
-        suffix = files.TEMPORARY_SUFFIX
-        plain = [path.with_name(path.name + suffix) for path in (self.config_path, self.summary_path)]
-        present = [path for path in plain if path.exists()]
-        return present + [path for path in self._checkpoint_files() if path.name.endswith(suffix)]
+        found = []
+        for folder, is_final in ((self.path, self._is_final), (self.checkpoints_path, _CHECKPOINT_NAME.fullmatch)):
+            finals = ((name, files.final_name(name)) for name in _own_names(folder))
+            found += [folder / name for name, final in finals if final and is_final(final)]
+        return found
 
-    def _checkpoint_files(self) -> list[Path]:
-        names = _names(self.checkpoints_path)
-        return [self.checkpoints_path / name for name in names if _CHECKPOINT_NAME.fullmatch(name)]
+    def _is_final(self, name: str) -> bool:
+        return name in (self.config_path.name, self.summary_path.name)
 
-    def _delete(self, paths: list[Path]) -> None:
-        present = [path for path in paths if path.exists()]
+    def delete(self, paths: list[Path]) -> None:
+        """Deletes files, durably, in this order. Raises SystemFault."""
+        present = [path for path in paths if os.path.lexists(path)]
         for path in present:
             files.remove(path)
         # A checkpoint of the old run that a power cut brought back would be taken for one of the new run.
@@ -283,16 +352,22 @@ def find_model(path: Path) -> Path:
     """The checkpoint file that MODEL means: itself, or the best one of a run directory.
 
     That is `best.safetensors`, which a run has at its end, or as soon as it knows a best epoch, and the newest
-    checkpoint before. Whether it is valid is for `checkpoint.read` to say. Raises CheckpointError when there is none.
+    checkpoint before. Whether it is valid is for `checkpoint.read` to say. A link is followed where the user names it,
+    and nowhere within a run. Raises CheckpointError when there is none.
     """
     path = Path(path)
     if os.path.isfile(path):
-        return path
+        return Path(os.path.realpath(path)) if path.is_symlink() else path
     if not os.path.isdir(path):
         found = "this is something else" if os.path.lexists(path) else "there is nothing of that name"
         raise CheckpointError(f"{path}: expected a checkpoint file or a run directory; {found}")
     run = RunDirectory(path)
-    if os.path.isfile(run.best_path):
+    try:
+        opening.require_folder(run.checkpoints_path)
+    except OSError as error:
+        remedy = getattr(error, "remedy", "check its permissions")
+        raise CheckpointError(f"{run.checkpoints_path}: cannot read it: {files.reason(error)}; {remedy}") from error
+    if os.path.lexists(run.best_path):
         return run.best_path
     steps = run.step_checkpoints()
     if steps:
@@ -325,6 +400,11 @@ def _make_numbered(base: Path, name: str) -> Path:
     while not files.make_directory(base / f"{name}-{number:03d}"):
         number += 1
     return base / f"{name}-{number:03d}"
+
+
+def _own_names(folder: Path) -> list[str]:
+    """As `_names`; none in a folder that is a link to another one."""
+    return [] if folder.is_symlink() else _names(folder)
 
 
 def _is_ours(lock_path: Path) -> bool:

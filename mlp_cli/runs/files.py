@@ -1,19 +1,31 @@
 """The one door to the disk: whatever a run writes, flushes, renames or deletes goes through here.
 
 Each function leaves the disk in the old state or in the new one, and a failure is a `SystemFault`: path, reason and
-remedy in one sentence.
+remedy in one sentence. No file is written through a link, and nothing but a regular file is opened; `write_output`
+alone goes where the user says.
 """
 
 import errno
 import os
+import re
+import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mlp_cli import opening
 from mlp_cli.errors import SystemFault
 from mlp_cli.memory import size_text
 
-TEMPORARY_SUFFIX = ".tmp"
+# How long a named pipe is given to find a reader.
+READER_SECONDS = 60
+_LOOK_EVERY = 0.05
+_MOST_LINKS = 40
+
+# As many letters of the final name as leave room for the rest, whatever their bytes.
+_SHOWN_LETTERS = 50
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}\.tmp")
 
 _REMEDIES = {
     errno.ENOSPC: "free some space there",
@@ -26,6 +38,9 @@ _REMEDIES = {
     errno.EISDIR: "move the folder of that name out of the way",
     errno.ENOTDIR: "a file stands where a folder is expected, choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTEMPTY: "move the folder of that name out of the way",
+    errno.ELOOP: "remove the link that leads to itself",
+    errno.ENXIO: "start a program that reads from this pipe first, or name a file",
     errno.EMFILE: "allow more open files (ulimit -n)",
 }
 
@@ -34,20 +49,38 @@ _REMEDIES = {
 _FOLDER_SYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}
 
 
+def temporary_path(path: Path) -> Path:
+    """A new name beside `path` for what is to take its place: hidden, and nobody can know it beforehand."""
+    return path.with_name(f".{path.name[:_SHOWN_LETTERS]}.{os.urandom(8).hex()}.tmp")
+
+
+def final_name(name: str) -> str | None:
+    """The name that a temporary file of ours was to have, cut at 50 letters; None for any other file."""
+    match = _TEMPORARY.fullmatch(name)
+    return match[1] if match else None
+
+
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
     """Writes the parts, one after the other, to `path`: all of them durably, or none and the old file stays.
 
-    The temporary file is `<name>.tmp` in the same folder, always the same name: what a killed process leaves behind
-    is overwritten by the next attempt instead of filling the disk. Raises SystemFault.
+    The new file is made under a temporary name in the same folder and then renamed; it has the permissions of the old
+    one and, where the system lets us, its owner. A process that is killed leaves the temporary file behind:
+    `final_name` knows it. Raises SystemFault.
     """
     path = Path(path)
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary = temporary_path(path)
     with _told(path, f"write it ({_size_of(parts)} needed)"):
+        old = _old_file(path)
+        mode = stat.S_IMODE(old.st_mode) & 0o777 if old else 0o666
         try:
-            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as descriptor:
+                if old:
+                    _resemble(descriptor, old)
                 _write(descriptor, *parts)
                 _call(os.fsync, descriptor)
             _call(os.replace, temporary, path)
+        except FileExistsError:  # what has the temporary name is not ours to delete
+            raise
         except OSError:
             _discard(temporary)
             raise
@@ -58,16 +91,17 @@ def write_output(path: Path, *parts: bytes | memoryview) -> None:
     """Writes what the user asked for to where the user said: like `write_atomically`, but through a symbolic link,
     and into a pipe or a device that stands there instead of in its place (`/dev/null` must stay what it is).
 
-    Raises SystemFault.
+    A link must be the user's own or the system's: in a folder where others may write, theirs could lead anywhere. A
+    pipe must have a reader within a minute. Raises SystemFault.
     """
-    path = Path(os.path.realpath(path))
-    if path.is_symlink():  # which leads in a circle
-        with _told(path, "write to it"):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    if path.is_dir() or path.is_file() or not path.exists():
+    path = Path(path)
+    with _told(path, "write to it"):
+        if not _is_stream(path):
+            path = _followed(path)
+    if not _is_stream(path):
         write_atomically(path, *parts)
         return
-    with _told(path, "write to it"), _opened(path, os.O_WRONLY) as descriptor:
+    with _told(path, "write to it"), _opened_stream(path) as descriptor:
         _write(descriptor, *parts)
 
 
@@ -79,7 +113,7 @@ def write_end(path: Path, at: int, data: bytes) -> None:
     """
     path = Path(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    with _told(path, f"add to it ({_size_of([data])} needed)"), _opened(path, flags) as descriptor:
+    with _told(path, f"add to it ({_size_of([data])} needed)"), _opened(path, flags, unshared=True) as descriptor:
         before = min(os.fstat(descriptor).st_size, at)
         _cut(descriptor, before)
         try:
@@ -94,7 +128,7 @@ def write_end(path: Path, at: int, data: bytes) -> None:
 def open_for_update(path: Path) -> int:
     """Descriptor of a file opened to read and write, made empty where there is none. Raises SystemFault."""
     with _told(path, "open it"):
-        return _call(os.open, path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return _open(path, os.O_RDWR | os.O_CREAT, unshared=True)
 
 
 def overwrite(descriptor: int, path: Path, data: bytes) -> None:
@@ -118,7 +152,7 @@ def sync(path: Path) -> None:
 
 def truncate(path: Path, size: int) -> None:
     """Cuts a file back to `size` bytes where it is longer, durably. Raises SystemFault."""
-    with _told(path, "shorten it"), _opened(path, os.O_WRONLY) as descriptor:
+    with _told(path, "shorten it"), _opened(path, os.O_WRONLY, unshared=True) as descriptor:
         _cut(descriptor, size)
         _call(os.fsync, descriptor)
 
@@ -127,6 +161,23 @@ def remove(path: Path) -> None:
     """Deletes a file; one that is already gone is fine. Raises SystemFault."""
     with _told(path, "delete it"), suppress(FileNotFoundError):
         _call(os.unlink, path)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Gives a file or a folder another name, at once, in the place of a file that has it already.
+
+    Another folder is synced before the one that it leaves. Raises SystemFault.
+    """
+    with _told(target, f"put {source} in its place"):
+        _call(os.replace, source, target)
+        for folder in dict.fromkeys((target.parent, source.parent)):
+            _sync_folder(folder)
+
+
+def remove_folder(path: Path) -> None:
+    """Deletes an empty folder; one that is already gone is fine. Raises SystemFault."""
+    with _told(path, "delete it"), suppress(FileNotFoundError):
+        _call(os.rmdir, path)
 
 
 def sync_folder(path: Path) -> None:
@@ -169,13 +220,73 @@ def _call(operation, *arguments):
     return operation(*arguments)
 
 
+def _open(path: Path, flags: int, mode: int = 0o666, unshared: bool = False) -> int:
+    return opening.regular(path, flags, mode, unshared, opened_by=lambda *given: _call(os.open, *given))
+
+
 @contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = _call(os.open, path, flags | os.O_CLOEXEC, 0o666)
+def _opened(path: Path, flags: int, mode: int = 0o666, unshared: bool = False) -> Iterator[int]:
+    descriptor = _open(path, flags, mode, unshared)
     try:
         yield descriptor
     finally:
         # some network file systems say only now that a quota was exceeded
+        _call(os.close, descriptor)
+
+
+def _old_file(path: Path) -> os.stat_result | None:
+    with suppress(FileNotFoundError):
+        found = os.lstat(path)
+        return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _resemble(descriptor: int, old: os.stat_result) -> None:
+    """Gives a new file owner and permissions of the one whose place it is to take."""
+    new = os.fstat(descriptor)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        with suppress(PermissionError):  # only the superuser may give files away
+            _call(os.fchown, descriptor, old.st_uid, old.st_gid)
+    mode = stat.S_IMODE(old.st_mode) & 0o777
+    if stat.S_IMODE(new.st_mode) != mode:
+        _call(os.fchmod, descriptor, mode)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a path leads to a pipe, a device or a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _followed(path: Path) -> Path:
+    """The path that the links of a path lead to."""
+    for _ in range(_MOST_LINKS):
+        if not os.path.islink(path):
+            return Path(os.path.realpath(path))
+        if os.lstat(path).st_uid not in (0, os.geteuid()):
+            raise opening.NotOurs(path, f"{path} is a symbolic link of another user", "name the file itself")
+        path = path.parent / os.readlink(path)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+@contextmanager
+def _opened_stream(path: Path) -> Iterator[int]:
+    """A pipe or a device, opened to be written to."""
+    end = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            descriptor = _call(os.open, path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > end:
+                raise
+        time.sleep(_LOOK_EVERY)
+    try:
+        os.set_blocking(descriptor, True)
+        yield descriptor
+    finally:
         _call(os.close, descriptor)
 
 
@@ -197,8 +308,11 @@ def _cut(descriptor: int, size: int) -> None:
 def _sync_folder(folder: Path) -> None:
     # Without this a power cut may forget the rename itself, though the file's content is safe.
     try:
-        with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        descriptor = _call(os.open, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, 0o666)
+        try:
             _call(os.fsync, descriptor)
+        finally:
+            _call(os.close, descriptor)
     except OSError as error:
         if error.errno not in _FOLDER_SYNC_UNSUPPORTED:
             raise
@@ -219,5 +333,5 @@ def _told(path: Path, intent: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno, "check the disk, or choose another place")
+        remedy = getattr(error, "remedy", None) or _REMEDIES.get(error.errno, "check the disk, or choose another place")
         raise SystemFault(f"{path}: cannot {intent}: {reason(error)}; {remedy}") from error

@@ -1,14 +1,23 @@
 """The diary of a run: `metrics.jsonl`, one line of JSON for every epoch that came to its end."""
 
 import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
+from mlp_cli import opening
 from mlp_cli.errors import CheckpointError, SystemFault
 from mlp_cli.runs import files
 from mlp_cli.runs.records import to_json
 
 # Bytes of lines that are kept in memory until they are durable; more are synced even if no checkpoint is due.
 MOST_UNSYNCED = 1_000_000
+# The longest line that is taken for a record; a longer one counts as damaged, and is never in memory as a whole.
+LONGEST_LINE = 1 << 24
+_CHUNK = 1 << 16
 
 
 class History:
@@ -66,10 +75,11 @@ class History:
         file cannot be read; what could not be cut off is cut off by the next `append` or `sync`.
         """
         end = kept = position = 0
-        found = self._content()
-        content = found if self._synced is None else found[: self._synced] + self._unsynced
-        for line in content.splitlines(keepends=True):
-            position += len(line)
+        size = self._size()
+        in_file = size if self._synced is None else min(size, self._synced)
+        in_memory = [] if self._synced is None else [bytes(self._unsynced)]
+        for length, line in _lines(chain(self._chunks(in_file), in_memory)):
+            position += length
             record = _parse(line)
             if record is None:
                 continue
@@ -80,9 +90,9 @@ class History:
         if self._synced is None:
             self._synced = self._written = end
         self._synced, self._written = min(self._synced, end), min(self._written, end)
-        self._unsynced = bytearray(content[self._synced : end])
+        self._unsynced = self._unsynced[self._synced - in_file : end - in_file] if end > in_file else bytearray()
         # also where nothing is to be cut off: another process wrote these lines and may not have lived to sync them
-        self._uncut = bool(found)
+        self._uncut = size > 0
         self._cut()
         return kept
 
@@ -91,22 +101,21 @@ class History:
 
         Raises CheckpointError for a damaged line elsewhere.
         """
-        records = []
-        lines = self._content().splitlines(keepends=True)
-        for number, line in enumerate(lines, start=1):
+        records, damaged = [], None
+        for number, (_, line) in enumerate(_lines(self._chunks(self._size())), start=1):
+            if damaged is not None:
+                raise CheckpointError(f"{damaged}; delete this line")
             record = _parse(line)
             if record is not None:
                 records.append(record)
-            elif number < len(lines):
-                raise CheckpointError(
-                    f"{self.path}:{number}: expected the JSON record of an epoch; got {line[:40]!r}; delete this line"
-                )
+            else:
+                damaged = f"{self.path}:{number}: expected the JSON record of an epoch; got {line[:40]!r}"
         return records
 
     def _write(self) -> None:
         """Writes what of the lines is not there yet."""
         if self._synced is None:
-            self._synced = self._written = len(self._content())
+            self._synced = self._written = self._size()
         if rest := bytes(self._unsynced[self._written - self._synced :]):
             files.write_end(self.path, self._written, rest)
             self._written += len(rest)
@@ -116,15 +125,44 @@ class History:
             files.truncate(self.path, self._written)
             self._uncut = False
 
-    def _content(self) -> bytes:
+    def _size(self) -> int:
+        with self._reading() as file:
+            return os.fstat(file.fileno()).st_size if file else 0
+
+    def _chunks(self, in_file: int) -> Iterator[bytes]:
+        """The first bytes of the file, in pieces."""
+        with self._reading() as file:
+            while file and in_file > 0 and (chunk := file.read(min(in_file, _CHUNK))):
+                in_file -= len(chunk)
+                yield chunk
+
+    @contextmanager
+    def _reading(self) -> Iterator[BinaryIO | None]:
         try:
-            return self.path.read_bytes()
+            file = os.fdopen(opening.regular(self.path), "rb")
         except FileNotFoundError:
-            return b""
+            yield None
+            return
         except OSError as error:
-            raise CheckpointError(
-                f"{self.path}: cannot read it: {files.reason(error)}; check its permissions"
-            ) from error
+            remedy = getattr(error, "remedy", "check its permissions")
+            raise CheckpointError(f"{self.path}: cannot read it: {files.reason(error)}; {remedy}") from error
+        with file:
+            yield file
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Length and bytes of each line, its newline included. Of a line that is too long only the beginning is kept, and
+    no newline."""
+    line, length = bytearray(), 0
+    for chunk in chunks:
+        for piece in chunk.splitlines(keepends=True):
+            length += len(piece)
+            line += piece[: LONGEST_LINE - len(line)]
+            if piece.endswith(b"\n"):
+                yield length, bytes(line if length <= LONGEST_LINE else line[:40])
+                line, length = bytearray(), 0
+    if length:
+        yield length, bytes(line)
 
 
 def _parse(line: bytes) -> dict | None:

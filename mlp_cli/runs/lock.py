@@ -8,12 +8,14 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
+from mlp_cli import opening
 from mlp_cli.errors import RunInUse, SystemFault
 from mlp_cli.runs import files
 
 # Holders' names of any length are padded to one: a power cut while the next one's is written over the last one's then
 # leaves either of them, and not half of one.
 _LENGTH = 127
+_MOST_READ = 4096
 _NO_LOCKS_HERE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
@@ -69,11 +71,8 @@ class Lock:
 
 def holder(path: Path) -> tuple[int, str] | None:
     """Pid and host that a lock file names, of a living process or a dead one; None for anything else."""
-    if not Path(path).is_file():
-        return None
     try:
-        with open(path, "rb") as file:
-            content = json.loads(file.readline(4096))
+        content = json.loads(_beginning(path).partition(b"\n")[0])
         return int(content["pid"]), str(content["host"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
@@ -81,13 +80,15 @@ def holder(path: Path) -> tuple[int, str] | None:
 
 def is_blank(path: Path) -> bool:
     """Whether a lock file was made and the name of its holder got lost: it is empty, or a power cut left zeros."""
-    if not Path(path).is_file():
-        return False
     try:
-        with open(path, "rb") as file:
-            return not file.read(4096).strip(b"\0")
+        return not _beginning(path).strip(b"\0")
     except OSError:
         return False
+
+
+def _beginning(path: Path) -> bytes:
+    with os.fdopen(opening.regular(path), "rb") as file:
+        return file.read(_MOST_READ)
 
 
 def _in_use(path: Path) -> str:
