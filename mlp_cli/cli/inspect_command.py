@@ -54,6 +54,7 @@ def _from_config(paths, overrides):
 def _from_model(path):
     import json
 
+    from mlp_cli.errors import shortage
     from mlp_cli.model import Model
     from mlp_cli.runs import checkpoint
     from mlp_cli.runs.directory import RunDirectory, find_model
@@ -68,7 +69,9 @@ def _from_model(path):
         ]
         try:
             facts["summary"] = json.loads(run.summary_path.read_text())
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError, RecursionError) as error:
+            if fault := shortage(error, str(run.summary_path)):
+                raise fault from None
             facts["summary"] = None
     return Model.from_checkpoint(saved), facts
 

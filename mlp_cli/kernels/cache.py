@@ -21,12 +21,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlp_cli import vocab
+from mlp_cli.errors import shortage
 from mlp_cli.kernels import processor
 
 # How long a folder of another version is kept after its last use, and how often a use is noted.
 UNUSED_SECONDS = 30 * 24 * 3600
 USE_NOTED_EVERY = 24 * 3600
-# How often a process that waits for a compiler, its own or another one's, looks whether a signal came.
+# How often a process that waits for another one's compiler looks whether it is done.
 LOOK_EVERY = 0.05
 
 FOLDER = re.compile(r"kernels-[0-9a-f]{20}")
@@ -72,7 +73,9 @@ class Cache:
         """What was written, or None where nothing can be read. Damaged where it is not what was written."""
         try:
             content = self.path.read_bytes()
-        except OSError:
+        except OSError as error:
+            if fault := shortage(error, str(self.path)):
+                raise fault from None
             return None
         written, code = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if self._digest(code) != written:
@@ -108,7 +111,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """One process at a time; `waiting` is called before a wait, which signals interrupt.
+        """One process at a time; `waiting` is called before a wait.
 
         The system itself takes the lock from a process that dies. Where none can be had (nothing can be written, or
         the file system knows no locks) it goes on without one: then several processes may compile the same.
@@ -120,7 +123,6 @@ class Cache:
                 stack.callback(os.close, descriptor)
                 if not _is_locked(descriptor):
                     waiting()
-                    # not in flock itself: a signal that comes just before it would not interrupt it
                     while not _is_locked(descriptor):
                         time.sleep(LOOK_EVERY)
             yield

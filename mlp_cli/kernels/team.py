@@ -5,19 +5,28 @@ import threading
 
 
 class Team:
-    """`threads` workers; `run` hands the same call to each and returns when all are back."""
+    """At most `threads` workers; `run` hands the same call to each and returns when all are back.
+
+    There are fewer where the system allows no more. RuntimeError where it allows none.
+    """
 
     def __init__(self, threads: int):
-        self.threads = threads
         self._returned: list[BaseException | None] = []
         self._wake = queue.SimpleQueue()
-        self._work = [queue.SimpleQueue() for _ in range(threads)]
+        self._work: list[queue.SimpleQueue] = []
         for number in range(threads):
-            # daemons: a second Ctrl-C must be able to leave while a kernel runs
-            threading.Thread(target=self._serve, args=(number,), daemon=True).start()
+            work = queue.SimpleQueue()
+            try:
+                threading.Thread(target=self._serve, args=(number, work), daemon=True).start()
+            except RuntimeError:
+                if number == 0:
+                    raise
+                break
+            self._work.append(work)
+        self.threads = len(self._work)
 
-    def _serve(self, number: int) -> None:
-        while (task := self._work[number].get()) is not None:
+    def _serve(self, number: int, work: queue.SimpleQueue) -> None:
+        while (task := work.get()) is not None:
             error = _attempt(*task, number)
             task = None  # the arrays of a call may be large: they must not live until the next one
             self._returned.append(error)
@@ -26,7 +35,7 @@ class Team:
     def run(self, function, *arguments, threads: int | None = None, look=None, stop=None, every: float = 0.1) -> None:
         """Run function(*arguments, number) in the first `threads` workers; call `look` every so many seconds.
 
-        The workers use the caller's memory: when the wait is interrupted (by Ctrl-C, or an error of `look`), `stop` is
+        The workers use the caller's memory: when the wait is interrupted (by an error of `look`), `stop` is
         called and the exception goes on only after all are back.
         """
         threads = threads or self.threads

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlp_cli.errors import SystemFault
+from mlp_cli.interrupts import unfinished
 from mlp_cli.memory import size_text
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -26,7 +27,9 @@ _REMEDIES = {
     errno.EISDIR: "move the folder of that name out of the way",
     errno.ENOTDIR: "a file stands where a folder is expected, choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs, the system can open no more files",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or choose another disk",
 }
 
 # Some network and user-space file systems cannot fsync a folder, and one that may be written but not read cannot be
@@ -44,10 +47,11 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     with _told(path, f"write it ({_size_of(parts)} needed)"):
         try:
-            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
-                _write(descriptor, *parts)
-                _call(os.fsync, descriptor)
-            _call(os.replace, temporary, path)
+            with unfinished(temporary):
+                with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+                    _write(descriptor, *parts)
+                    _call(os.fsync, descriptor)
+                _call(os.replace, temporary, path)
         except OSError:
             _discard(temporary)
             raise

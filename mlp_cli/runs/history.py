@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from mlp_cli.errors import CheckpointError, SystemFault
+from mlp_cli.errors import CheckpointError, SystemFault, shortage
 from mlp_cli.runs import files
 from mlp_cli.runs.records import to_json
 
@@ -122,6 +122,8 @@ class History:
         except FileNotFoundError:
             return b""
         except OSError as error:
+            if fault := shortage(error, str(self.path)):
+                raise fault from error
             raise CheckpointError(
                 f"{self.path}: cannot read it: {files.reason(error)}; check its permissions"
             ) from error
