@@ -74,7 +74,7 @@ class RequirementNotMet(MlpError):
 
 
 class Stopped(MlpError):
-    """SIGTERM, SIGHUP or SIGUSR1 arrived and a checkpoint is saved: run again with --resume."""
+    """SIGTERM, SIGHUP, SIGUSR1 or SIGXCPU arrived, and what was trained is saved: run again with --resume."""
 
     exit_code = 75
 

@@ -175,11 +175,14 @@ class Interrupts:
     def _end(self, text: str, exit_code: int) -> None:
         if not self._leaving.acquire(blocking=False):
             return
-        for path in list(_unfinished):
-            with suppress(OSError):
-                os.unlink(path)
-        self._tell(text)
-        self._leave(exit_code)
+        try:
+            for path in list(_unfinished):
+                with suppress(OSError):
+                    os.unlink(path)
+            self._tell(text)
+            self._leave(exit_code)
+        finally:
+            self._leaving.release()
 
 
 class _Watcher:
