@@ -3,6 +3,8 @@
 Only `cli` turns these into text on stderr and an exit status; everywhere else they are ordinary exceptions.
 """
 
+import errno
+
 
 class MlpError(Exception):
     """A mistake or a condition that the user can act on; never shown as a traceback."""
@@ -72,7 +74,7 @@ class RequirementNotMet(MlpError):
 
 
 class Stopped(MlpError):
-    """SIGTERM, SIGHUP or SIGUSR1 arrived and a checkpoint is saved: run again with --resume."""
+    """SIGTERM, SIGHUP, SIGUSR1 or SIGXCPU arrived, and what was trained is saved: run again with --resume."""
 
     exit_code = 75
 
@@ -81,3 +83,40 @@ class Interrupted(MlpError):
     """Ctrl-C; a checkpoint is saved."""
 
     exit_code = 130
+
+
+# What a process may run out of, by the error number of the system: what is wrong, and the remedy.
+MORE_PROCESSES = "raise the limit of processes (ulimit -u, or pids.max of the control group)"
+_SHORTAGES = {
+    errno.EMFILE: ("this process may open no more files", "raise its limit (ulimit -n)"),
+    errno.ENFILE: ("the system can open no more files", "close other programs"),
+    errno.ENOMEM: ("there is no memory left", "free memory, or raise the limit of the process (ulimit -v)"),
+    errno.EAGAIN: ("no further process or thread can be started", MORE_PROCESSES),
+}
+# What Python, the dynamic linker and libraries say instead of an error number.
+_WORDS = {
+    "can't start new thread": errno.EAGAIN,
+    "Failed to launch worker thread": errno.EAGAIN,
+    "Too many open files": errno.EMFILE,
+    "failed to map segment": errno.ENOMEM,
+    "cannot map zero-fill pages": errno.ENOMEM,
+    "annot allocate": errno.ENOMEM,
+    "cannot create shared object": errno.ENOMEM,
+}
+
+
+def shortage(error: BaseException, where: str = "") -> SystemFault | None:
+    """The SystemFault for an error that says that files, threads or memory have run out; None for any other error.
+
+    Whoever makes an error of the data, the config or a checkpoint out of an OSError asks here first: a limit of the
+    process is no mistake in a file. `where` is the file or folder.
+    """
+    number = getattr(error, "errno", None)
+    if number is None and isinstance(error, OSError | ImportError | RuntimeError):
+        number = next((number for words, number in _WORDS.items() if words in str(error)), None)
+    if number not in _SHORTAGES:
+        return None
+    what, remedy = _SHORTAGES[number]
+    if isinstance(error, ImportError):
+        what += ", so a library cannot be loaded"
+    return SystemFault(f"{where}: {what}; {remedy}" if where else f"{what[:1].upper()}{what[1:]}; {remedy}")

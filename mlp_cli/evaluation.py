@@ -1,5 +1,6 @@
 """How good a model is: metrics of rows, from the outputs of the network or from the sums that training kept."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,10 @@ from mlp_cli.model import Model
 from mlp_cli.network.machine import Machine
 
 
+def _nothing() -> None:
+    """Nobody looks."""
+
+
 @dataclass
 class Evaluation:
     """Metrics by name, loss first; a confusion matrix (class, prediction) for classes."""
@@ -20,20 +25,27 @@ class Evaluation:
     confusion: np.ndarray | None = None
 
 
-def evaluate(machine: Machine, model: Model, part: Split | Batch, look=None) -> Evaluation:
-    """All metrics of a part of the data. The loss is Σ w loss / n, whether or not the config's loss is a sum."""
+def evaluate(machine: Machine, model: Model, part: Split | Batch, look: Callable[[], None] = _nothing) -> Evaluation:
+    """All metrics of a part of the data. The loss is Σ w loss / n, whether or not the config's loss is a sum.
+
+    `look` is called every so often; what it raises ends the evaluation.
+    """
+    look()
     rows = model.rows(part)
     outputs, losses = machine.evaluate(rows, look)
+    look()
     # pairwise over float64 (n,): the order of the sum follows from the number of rows
     found = {"loss": float(np.sum(losses)) / max(len(rows), 1)}
     del losses
     if not model.coding.classes:
         predicted = model.unscaled(outputs)
-        found |= metrics.regression(part.target, predicted, part.weight, model.task.targets)
+        found |= metrics.regression(part.target, predicted, part.weight, model.task.targets, look)
+        look()
         return Evaluation(len(rows), _plain(found))
     predicted = model.coding.predicted(outputs)
-    found |= metrics.classification(rows.classes, predicted, model.coding.probabilities(outputs), part.weight)
+    found |= metrics.classification(rows.classes, predicted, model.coding.probabilities(outputs), part.weight, look)
     counts = metrics.confusion(rows.classes, predicted, model.coding.classes, part.weight)
+    look()
     return Evaluation(len(rows), _plain(found), counts)
 
 

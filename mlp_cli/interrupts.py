@@ -1,167 +1,203 @@
-"""Signals that end a run with a checkpoint: Ctrl-C, and SIGTERM, SIGHUP, SIGUSR1 from schedulers.
+"""Signals that end a command: Ctrl-C; SIGTERM, SIGHUP and SIGUSR1 from schedulers; SIGXCPU from a limit on time.
 
-While a machine works, a signal only asks it to stop; the loop then saves and raises. Where there is nothing to save,
-and while a result is measured that can be measured again, it raises at once. A signal that was ignored at the start
-(nohup, background jobs) stays ignored.
+What a signal does follows from the phase that the command is in. While nothing is there to save, the process says a
+sentence and leaves at once. While a network is trained, the signal is noted and the machine asked to stop; the loop
+then saves and ends. Once the result is saved, or an error is about to be told, signals change nothing any more. A
+second Ctrl-C leaves at once in every phase. A signal that was ignored at the start (nohup, background jobs) stays
+ignored.
 
-Python runs a handler when the main thread comes back from what it calls, which can take long: a column of ten million
-rows to sort, a gigabyte to decode. So a thread is told of signals as well, and sees to them in time.
+No handler raises: an exception out of nowhere does harm in whatever code it meets, in an import or in the start of a
+thread. Python runs a handler when the main thread comes back from what it calls, which can take long: a column of ten
+million rows to sort, a gigabyte to decode. So a thread hears of signals as well, and does the same.
 """
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 
 from mlp_cli.errors import Interrupted, MlpError, Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-# How long the main thread may take to notice a signal before the process ends without it.
-GRACE_SECONDS = 1.0
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
+SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
+# How long a terminal or a pipe may take to accept the last sentence.
+PATIENCE_SECONDS = 1.0
+
+# Files that are written at this moment, not yet under their own names.
+_unfinished: set[str] = set()
+
+
+class Phase(Enum):
+    """What there is to do before the process may leave."""
+
+    IDLE = "nothing: leave at once"
+    WORKING = "stop the machine and save"
+    OVER = "nothing any more: the process is about to end by itself"
 
 
 class Signalled(Exception):
-    """A signal arrived."""
+    """A signal has arrived; raised by `heed`, never by a handler."""
 
 
-class Interrupts:
-    """A context in which signals are noted in `received` and passed to `stop`, while that is set.
-
-    Otherwise they end the run at once with the sentence `so_far`; where the main thread cannot be reached, `tell` is
-    called with it and the process exits.
-    """
-
-    def __init__(self, tell: Callable[[str], None] = lambda text: None):
-        self.received: signal.Signals | None = None
-        self.stop = None
-        self.so_far = "nothing was trained yet"
-        self.tell = tell
-        self._at_once = False
-        self._over = False
-        self._before: dict = {}
-        self._watcher: _Watcher | None = None
-        self._seen: int | None = None  # by the watcher, perhaps before the main thread
-        self._patience: threading.Timer | None = None
-
-    def __enter__(self) -> "Interrupts":
-        # only the main thread may set handlers; elsewhere (in a test, say) signals are left alone
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                if signal.getsignal(number) != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
-            self._watcher = _Watcher(self._see_to)
-        return self
-
-    def __exit__(self, *_) -> None:
-        # a signal that comes now finds the work done; raising here would leave the other handlers as they are
-        self._over = True
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        if self._watcher:
-            self._watcher.close()
-        if self._patience:
-            self._patience.cancel()
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """A computation that may be given up anywhere: a signal raises Signalled in it, one that came before too."""
-        self._at_once = True
-        try:
-            if self.received:
-                raise Signalled
-            yield
-        finally:
-            self._at_once = False
-
-    def error(self, what: str) -> MlpError:
-        """The exception that belongs to the signal received; `what` says what was saved and how to go on."""
-        return _error(self.received, what)
-
-    def _note(self, number, frame) -> None:
-        """In the main thread, between two of its instructions."""
-        if self._over:
-            return
-        if self.received == signal.SIGINT and number == signal.SIGINT:
-            _leave_at_once()
-        self.received = signal.Signals(number)
-        if self.stop is None:
-            raise self.error(self.so_far)
-        if self._at_once:
-            raise Signalled
-        self.stop()
-
-    def _see_to(self, number: int) -> None:
-        """In the watcher's thread, whatever the main thread does."""
-        if self._over or number not in self._before:
-            return
-        if number == signal.SIGINT and self._seen == signal.SIGINT:
-            _leave_at_once()
-        self._seen = number
-        if self._patience is None:
-            self._patience = threading.Timer(GRACE_SECONDS, self._insist, [signal.Signals(number)])
-            self._patience.daemon = True
-            self._patience.start()
-
-    def _insist(self, number: signal.Signals) -> None:
-        """The main thread has had its time."""
-        if self.received or self._over:
-            return
-        if self.stop is not None:
-            self.stop()
-            return
-        error = _error(number, self.so_far)
-        self.tell(str(error))
-        os._exit(error.exit_code)
+def say(text: str) -> None:
+    """A line on stderr, from any thread and any handler: past Python's buffers, which may be in use."""
+    try:
+        if select.select([], [2], [], PATIENCE_SECONDS)[1]:
+            os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+    except (OSError, ValueError):
+        pass
 
 
 @contextmanager
-def bus_errors(tell: Callable[[str], None], error: Callable[[], MlpError]) -> Iterator[None]:
-    """Within it, whoever touches mapped memory that is no longer there (its file has shrunk, or its disk fails) ends
-    the process with the sentence and the exit code of `error()`, not by SIGBUS. `tell` is called with the sentence.
-
-    The handler returns to the instruction that failed, which fails again, and so on until the watcher has ended the
-    process. It could not if whoever touches the memory held Python's lock: kernels do not.
-    """
-    if (
-        not hasattr(signal, "SIGBUS")
-        or threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGBUS) != signal.SIG_DFL
-    ):
-        yield
-        return
-
-    def end(number: int) -> None:
-        if number == signal.SIGBUS:
-            found = error()
-            tell(str(found))
-            os._exit(found.exit_code)
-
-    watcher = _Watcher(end)
-    signal.signal(signal.SIGBUS, lambda number, frame: None)  # the watcher is told only if there is a handler
+def unfinished(path: str | os.PathLike) -> Iterator[None]:
+    """A temporary file that is deleted should a signal end the process within this block."""
+    name = os.fspath(path)
+    _unfinished.add(name)
     try:
         yield
     finally:
-        signal.signal(signal.SIGBUS, signal.SIG_DFL)
-        watcher.close()
+        _unfinished.discard(name)
+
+
+class Interrupts:
+    """The signals of this process, from `install` on; without it nothing ever arrives.
+
+    `so_far` is what the sentence says while nothing is there to save. `leave` ends the process with an exit code.
+    `bus_error` gives the error for mapped memory that is no longer there.
+    """
+
+    def __init__(
+        self,
+        leave: Callable[[int], None] = os._exit,
+        tell: Callable[[str], None] = say,
+        bus_error: Callable[[], MlpError] | None = None,
+    ):
+        self.received: signal.Signals | None = None
+        self.so_far = ""
+        self._leave, self._tell, self._bus_error = leave, tell, bus_error
+        self._phase = Phase.IDLE
+        self._stop: Callable[[], None] | None = None
+        self._exit_code = Interrupted.exit_code  # of a second Ctrl-C
+        # held by whoever leaves, so that the command does not go on to say that it is done, and during a change of
+        # phase, which for a moment makes a signal wait for the next look at `received`
+        self._leaving = threading.Lock()
+        self._heard: set[int] = set()  # by the handler, in the main thread
+        self._watcher: _Watcher | None = None
+        self._before: dict = {}
+
+    def install(self) -> None:
+        """Set the handlers; to be called in the main thread."""
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, lambda number, frame: self._act(number, self._heard))
+
+    def watch(self) -> None:
+        """Start the thread that hears of signals whatever the main thread does, and of memory that is gone.
+
+        RuntimeError where no thread can be started.
+        """
+        heard: set[int] = set()
+
+        def see_to(number: int) -> None:
+            if number in self._before and number in SIGNALS:
+                self._act(number, heard)
+            elif self._bus_error and number == signal.SIGBUS:
+                found = self._bus_error()
+                self._end(str(found), found.exit_code)
+
+        self._watcher = _Watcher(see_to)
+        if self._bus_error and hasattr(signal, "SIGBUS") and signal.getsignal(signal.SIGBUS) == signal.SIG_DFL:
+            # Whoever touches mapped memory that is no longer there (its file has shrunk, or its disk fails) returns
+            # from this handler to the instruction that failed, which fails again, and so on until the watcher has
+            # ended the process. It could not if whoever touches the memory held Python's lock: kernels do not.
+            self._before[signal.SIGBUS] = signal.signal(signal.SIGBUS, lambda number, frame: None)
+
+    def restore(self) -> None:
+        """Undo `install` and `watch`."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+        if self._watcher:
+            self._watcher.close()
+            self._watcher = None
+
+    def working(self, stop: Callable[[], None]) -> None:
+        """From now on a signal calls `stop`, from any thread, and the caller looks at `received`, saves and ends."""
+        with self._leaving:
+            self._stop, self._phase = stop, Phase.WORKING
+
+    def idle(self, so_far: str) -> None:
+        """From now on there is nothing to save: a signal, one that came before too, ends the process."""
+        with self._leaving:
+            self.so_far, self._phase = so_far, Phase.IDLE
+        if self.received:
+            self._depart()
+
+    def over(self, exit_code: int = Interrupted.exit_code) -> None:
+        """From now on signals change nothing; a second Ctrl-C leaves with this exit code."""
+        with self._leaving:
+            if self._phase is not Phase.OVER:
+                self._phase, self._exit_code = Phase.OVER, exit_code
+
+    def heed(self) -> None:
+        """Raise Signalled if a signal has arrived."""
+        if self.received:
+            raise Signalled
+
+    def error(self, what: str) -> MlpError:
+        """The exception that belongs to the signal received; `what` says what was saved and how to go on."""
+        rest = f": {what}" if what else "."
+        if self.received == signal.SIGINT:
+            return Interrupted(f"Interrupted{rest}")
+        return Stopped(f"Stopped by {self.received.name}{rest}")
+
+    def _act(self, number: int, heard: set[int]) -> None:
+        """What a signal does, in the main thread's handler or in the watcher: whoever comes second finds it done."""
+        again = number == signal.SIGINT and number in heard
+        heard.add(number)
+        if again:
+            self._leave(self._exit_code)  # checkpoints are renamed into place, so the last one is whole
+        if self._phase is Phase.OVER:
+            return
+        self.received = self.received or signal.Signals(number)
+        if self._phase is Phase.WORKING:
+            self._stop()
+        else:
+            self._depart()
+
+    def _depart(self) -> None:
+        error = self.error(self.so_far)
+        self._end(str(error), error.exit_code)
+
+    def _end(self, text: str, exit_code: int) -> None:
+        if not self._leaving.acquire(blocking=False):
+            return
+        try:
+            for path in list(_unfinished):
+                with suppress(OSError):
+                    os.unlink(path)
+            self._tell(text)
+            self._leave(exit_code)
+        finally:
+            self._leaving.release()
 
 
 class _Watcher:
-    """A thread that calls `see_to` with a signal's number as soon as it arrives, and tells an earlier watcher."""
+    """A thread that calls `see_to` with a signal's number as soon as it arrives."""
 
     def __init__(self, see_to: Callable[[int], None]):
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
-        self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, args=(see_to,), daemon=True)
         self._thread.start()
+        self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
 
     def _watch(self, see_to: Callable[[int], None]) -> None:
         while number := os.read(self._reader, 1):
             see_to(number[0])
-            if self._before != -1:
-                with suppress(BlockingIOError):
-                    os.write(self._before, number)
 
     def close(self) -> None:
         """End the thread."""
@@ -169,14 +205,3 @@ class _Watcher:
         os.close(self._writer)
         self._thread.join()
         os.close(self._reader)
-
-
-def _error(number: signal.Signals, what: str) -> MlpError:
-    if number == signal.SIGINT:
-        return Interrupted(f"Interrupted: {what}")
-    return Stopped(f"Stopped by {number.name}: {what}")
-
-
-def _leave_at_once() -> None:
-    # the second Ctrl-C; checkpoints are renamed into place, so the last one is whole
-    os._exit(Interrupted.exit_code)

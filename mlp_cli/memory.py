@@ -14,10 +14,6 @@ from mlp_cli.errors import SystemFault
 
 # What the program itself still takes: machine code, threads, tables of results.
 RESERVE = 64_000_000
-# What the libraries set aside as they are loaded, most of it never used: addresses, and memory that could be written.
-# With less, some of them end the process in ways of their own.
-LEAST_ADDRESSES, LEAST_DATA = 900_000_000, 300_000_000
-
 # The remedy for data that do not fit.
 LESS_DATA = "use fewer rows or columns, or store the numbers as .npy and set data.memory: map"
 
@@ -36,18 +32,15 @@ def available(root: Path = Path("/")) -> int:
     return max(left - RESERVE, 0)
 
 
-def heed_limits() -> None:
-    """Make the best of a limit of the process (`ulimit -v`, `-d`), before any library is loaded that starts threads.
-
-    SystemFault where the limit is lower than what the libraries set aside.
-    """
-    for option, (limit, least) in _limits().items():
-        if limit < least:
-            raise SystemFault(
-                f"The limit of this process, {size_text(limit)} (ulimit -{option}), is less than the "
-                f"{size_text(least)} that mlp sets aside for its libraries; raise it"
-            )
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # each thread of a library sets a hundred megabytes aside
+def limits() -> dict[str, int]:
+    """The limits in bytes that are set for this process, by their option of ulimit."""
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return {}
+    known = {"v": resource.RLIMIT_AS, "d": resource.RLIMIT_DATA}
+    found = {option: resource.getrlimit(limit)[0] for option, limit in known.items()}
+    return {option: limit for option, limit in found.items() if limit != resource.RLIM_INFINITY}
 
 
 def size_text(size: int) -> str:
@@ -85,21 +78,10 @@ def _by_groups(root: Path) -> Iterator[int]:
 
 def _by_process(root: Path) -> Iterator[int]:
     pages = [int(count) for count in re.findall(r"\d+", text(root / "proc/self/statm"))]
-    for option, (limit, _) in _limits().items():
+    for option, limit in limits().items():
         place = 0 if option == "v" else 5
         used = pages[place] * os.sysconf("SC_PAGE_SIZE") if place < len(pages) else 0
         yield limit - used
-
-
-def _limits() -> dict[str, tuple[int, int]]:
-    """The limits that are set, by their option of ulimit: bytes, and how many the libraries need."""
-    try:
-        import resource
-    except ImportError:  # no POSIX
-        return {}
-    known = {"v": (resource.RLIMIT_AS, LEAST_ADDRESSES), "d": (resource.RLIMIT_DATA, LEAST_DATA)}
-    found = {option: (resource.getrlimit(limit)[0], least) for option, (limit, least) in known.items()}
-    return {option: bounds for option, bounds in found.items() if bounds[0] != resource.RLIM_INFINITY}
 
 
 def _number(content: str, name: str = "") -> int | None:

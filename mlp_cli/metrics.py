@@ -60,11 +60,11 @@ def predicted_classes(outputs):
     return np.argmax(outputs, axis=1).astype(np.int32)
 
 
-def classification(target, predicted, probabilities=None, weight=None):
+def classification(target, predicted, probabilities=None, weight=None, look=lambda: None):
     """All metrics of class predictions, as a dict of floats; empty without rows.
 
     Class numbers `target` and `predicted` (n,), `probabilities` (n, k) or None (log_loss, roc_auc, brier and
-    top_5_accuracy are then left out), `weight` (n,) or None.
+    top_5_accuracy are then left out), `weight` (n,) or None. `look` is called between stretches of work that take long.
     """
     target, predicted = np.asarray(target), np.asarray(predicted)
     probabilities = None if probabilities is None else np.asarray(probabilities)
@@ -80,10 +80,10 @@ def classification(target, predicted, probabilities=None, weight=None):
     result = from_confusion(counts)
     if probabilities is not None:
         if probabilities.shape[1] > TOP:
-            result["top_5_accuracy"] = _weighted_mean(_by_rows(_among_top, target, probabilities), weight)
-        result["log_loss"] = _weighted_mean(_by_rows(_log_loss, target, probabilities), weight)
-        result["brier"] = _weighted_mean(_by_rows(_brier, target, probabilities), weight)
-        area = _roc_auc(target, probabilities, weight)
+            result["top_5_accuracy"] = _weighted_mean(_by_rows(_among_top, target, probabilities, look), weight)
+        result["log_loss"] = _weighted_mean(_by_rows(_log_loss, target, probabilities, look), weight)
+        result["brier"] = _weighted_mean(_by_rows(_brier, target, probabilities, look), weight)
+        area = _roc_auc(target, probabilities, weight, look)
         if area is not None:
             result["roc_auc"] = area
     return {name: float(result[name]) for name in CLASSIFICATION if name in result}
@@ -101,11 +101,11 @@ def from_confusion(counts):
     }
 
 
-def regression(target, predicted, weight=None, names=("target",)):
+def regression(target, predicted, weight=None, names=("target",), look=lambda: None):
     """rmse, mae and r2 as means over the targets, and for several also each alone; empty without rows.
 
     `target` and `predicted` (n, m) or (n,), `weight` (n,) or None, `names` of the m targets. r2 of a target that does
-    not vary is 1 where every prediction is right and else 0.
+    not vary is 1 where every prediction is right and else 0. `look` is called between targets.
     """
     target, predicted = _as_columns(target), _as_columns(predicted)
     if weight is not None:
@@ -116,7 +116,10 @@ def regression(target, predicted, weight=None, names=("target",)):
         return {}
 
     with np.errstate(over="ignore", invalid="ignore"):  # a diverged model's infinities are its own message
-        single = [_single_target(target[:, j], predicted[:, j], weight) for j in range(target.shape[1])]
+        single = []
+        for j in range(target.shape[1]):
+            look()
+            single.append(_single_target(target[:, j], predicted[:, j], weight))
     result = {name: float(np.mean([scores[name] for scores in single])) for name in REGRESSION}
     if len(single) > 1:
         for column, scores in zip(names, single, strict=True):
@@ -175,10 +178,11 @@ def _matthews_correlation(counts):
     return min(1.0, max(-1.0, covariance / np.sqrt((1.0 - np.sum(true * true)) * (1.0 - np.sum(called * called)))))
 
 
-def _by_rows(score, target, probabilities):
+def _by_rows(score, target, probabilities, look):
     """score(target, probabilities) of each row, float64 (n,); the probabilities are float64 when it sees them."""
     found = np.empty(len(target))
     for start in range(0, len(found), BLOCK_ROWS):
+        look()
         some = slice(start, start + BLOCK_ROWS)
         found[some] = score(target[some], np.ascontiguousarray(probabilities[some], dtype=np.float64))
     return found
@@ -207,7 +211,7 @@ def _brier(target, probabilities):
     return np.sum(off * off, axis=1)
 
 
-def _roc_auc(target, probabilities, weight):
+def _roc_auc(target, probabilities, weight, look):
     """Area under the ROC curve of the second class, or the mean over each class against the rest.
 
     None where one class alone occurs. A class that does not occur is left out of the mean.
@@ -220,7 +224,11 @@ def _roc_auc(target, probabilities, weight):
     if not all(np.isfinite(probabilities[start : start + BLOCK_ROWS]).all() for start in blocks):
         return math.nan
     judged = (1,) if k == 2 else present
-    return np.mean([_area(probabilities[:, j], target == j, weight) for j in judged])
+    areas = []
+    for j in judged:
+        look()
+        areas.append(_area(probabilities[:, j], target == j, weight))
+    return np.mean(areas)
 
 
 def _area(score, positive, weight):

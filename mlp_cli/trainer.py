@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from mlp_cli import metrics, optimizers, schedules
-from mlp_cli.data import Dataset
+from mlp_cli.data import Dataset, Split
 from mlp_cli.errors import CheckpointError, Diverged, SystemFault
-from mlp_cli.evaluation import evaluate, training_metrics
-from mlp_cli.interrupts import Interrupts, Signalled
+from mlp_cli.evaluation import Evaluation, evaluate, training_metrics
+from mlp_cli.interrupts import Interrupts
 from mlp_cli.kernels import layout
 from mlp_cli.model import Model
 from mlp_cli.network.machine import Machine
@@ -221,11 +221,6 @@ class Trainer:
             return True
         return every is not None and now % every == 0
 
-    def heed_signals(self) -> None:
-        """Leave the loop if a signal has arrived."""
-        if self.interrupts.received:
-            raise Signalled
-
     # --- epochs ---------------------------------------------------------------------------------------------
 
     def end_epoch(self) -> None:
@@ -238,8 +233,7 @@ class Trainer:
             "train": training_metrics(self.machine.totals, self.model),
         }
         if self.dataset.validation is not None:
-            with self.interrupts.at_once():
-                record["validation"] = evaluate(self.machine, self.model, self.dataset.validation).metrics
+            record["validation"] = self.evaluate(self.dataset.validation).metrics
             if not math.isfinite(record["validation"]["loss"]):
                 raise NotFinite(
                     f"the validation loss is not finite in epoch {progress.epoch + 1}, step {progress.step}"
@@ -252,6 +246,11 @@ class Trainer:
         self.judge(record.get("validation", record["train"]))
         self.log(record)
         self.listener.epoch(record)
+
+    def evaluate(self, part: Split) -> Evaluation:
+        """Measure a part of the data. Raises Signalled or Halted where a signal arrives meanwhile: what was measured so
+        far is given up, for it can be measured again."""
+        return evaluate(self.machine, self.model, part, self.interrupts.heed)
 
     def judge(self, found: dict[str, float]) -> None:
         """Early stopping, the best epoch and the plateau all look at an epoch's metrics."""

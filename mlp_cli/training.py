@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shlex import quote
 
 from mlp_cli.errors import SystemFault
-from mlp_cli.evaluation import Evaluation, evaluate
+from mlp_cli.evaluation import Evaluation
 from mlp_cli.interrupts import Signalled
 from mlp_cli.network.machine import Halted
 from mlp_cli.runs.directory import RunDirectory
@@ -32,7 +32,7 @@ def fit(trainer: Trainer) -> Result:
     Raises Interrupted or Stopped after a signal, with everything saved, Diverged when the loss is not finite, and
     SystemFault when the last checkpoint cannot be written: until then a run does not end because a disk is full.
     """
-    trainer.interrupts.stop = trainer.machine.stop
+    trainer.interrupts.working(trainer.machine.stop)
     try:
         if trainer.saved_position is None:
             trainer.attempt(trainer.save)
@@ -41,7 +41,9 @@ def fit(trainer: Trainer) -> Result:
                 fit_epoch(trainer)
             except NotFinite as trouble:
                 trainer.roll_back(str(trouble))
-        return finish(trainer, reason)
+        result = finish(trainer, reason)
+        trainer.interrupts.idle("the run is trained and saved; with --resume it is summed up again")
+        return result
     except NotFinite as trouble:
         raise trainer.divergence(str(trouble)) from None
     except (Halted, Signalled):
@@ -52,9 +54,6 @@ def fit(trainer: Trainer) -> Result:
             f"saved at step {trainer.progress.step}, in epoch {trainer.progress.epoch + 1}; "
             f"go on with: {resumption(trainer.run)}"
         ) from None
-    finally:
-        trainer.interrupts.stop = None
-        trainer.interrupts.so_far = "the run is trained and saved; with --resume it is summed up again"
 
 
 @contextmanager
@@ -81,11 +80,11 @@ def fit_epoch(trainer: Trainer) -> None:
 
     # its steps, with checkpoints in between
     while (count := trainer.stretch()) > 0 and not trainer.out_of_time:
-        trainer.heed_signals()
+        trainer.interrupts.heed()
         trainer.run_steps(order, count)
         if trainer.save_is_due(checkpoint.every_steps, progress.step):
             trainer.attempt(trainer.save)
-    trainer.heed_signals()
+    trainer.interrupts.heed()
 
     # measure, judge, log, save
     if progress.epoch_step == trainer.steps_per_epoch:
@@ -106,10 +105,7 @@ def finish(trainer: Trainer, reason: str) -> Result:
     if trainer.best is not None:
         trainer.model.network.load(trainer.best, "the best epoch")
     parts = {"train": trainer.dataset.train, "validation": trainer.dataset.validation, "test": trainer.dataset.test}
-    with trainer.interrupts.at_once():
-        evaluations = {
-            name: evaluate(trainer.machine, trainer.model, part) for name, part in parts.items() if part is not None
-        }
+    evaluations = {name: trainer.evaluate(part) for name, part in parts.items() if part is not None}
     for name, found in evaluations.items():
         if not math.isfinite(found.metrics["loss"]):
             raise NotFinite(f"the loss of the result on the {name} rows is not finite")

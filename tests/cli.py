@@ -63,16 +63,32 @@ class Screen(io.TextIOWrapper):
         return self.buffer.getvalue().decode()
 
 
+class Left(BaseException):
+    """In place of the end of the process: raised where a signal would have ended it at once."""
+
+
+def leave(code: int):
+    raise Left(code)
+
+
 def mlp(*arguments, stdin: bytes = b"", when=None) -> Outcome:
     """`mlp arguments...` in this process. `when(text)` hears what is about to be written to stderr."""
+    from mlp_cli.cli.console import complain
     from mlp_cli.cli.main import main
+    from mlp_cli.interrupts import Interrupts
 
+    interrupts = Interrupts(leave, complain)
     out, err = Screen(), Screen(when)
     before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin))
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([str(argument) for argument in arguments])
+            if threading.current_thread() is threading.main_thread():
+                interrupts.install()
+            code = main([str(argument) for argument in arguments], interrupts)
+    except Left as left:
+        code = left.args[0]
     finally:
+        interrupts.restore()
         sys.stdin = before
     return Outcome(code, out.text(), err.text())
 

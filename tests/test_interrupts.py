@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from cli import (
@@ -27,8 +28,8 @@ from cli import (
 )
 
 from mlp_cli import metrics
-from mlp_cli.errors import DataError, Interrupted, Stopped
-from mlp_cli.interrupts import SIGNALS, Interrupts, Signalled, bus_errors
+from mlp_cli.errors import DataError
+from mlp_cli.interrupts import SIGNALS, Interrupts, Signalled, unfinished
 from mlp_cli.runs import files
 from mlp_cli.runs.directory import RunDirectory
 
@@ -37,9 +38,9 @@ BUSY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"
 SCRIPT = """
 import hashlib, pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which tests in the background do not have
-from mlp_cli.cli.main import main
+from mlp_cli.__main__ import run
 {patch}
-sys.exit(main(sys.argv[1:]))
+run(sys.argv[1:])
 """
 
 
@@ -49,10 +50,10 @@ def trees(tmp_path):
     return classifier(tmp_path / "trees.yaml", blobs(tmp_path / "trees.csv"))
 
 
-def patched(patch, *arguments):
+def patched(patch, *arguments, stderr=subprocess.PIPE):
     """`mlp arguments...` in a process of its own, in which a line of Python was run before."""
     command = [sys.executable, "-c", SCRIPT.format(patch=patch), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
 # In machine code that takes long
@@ -103,6 +104,7 @@ def test_a_signal_while_rows_are_measured(trees, tmp_path, monkeypatch, nth):
         calls.append(arguments)
         if len(calls) == nth:
             signal.raise_signal(signal.SIGTERM)
+            classification(*arguments)
             pytest.fail("the measuring went on")
         return classification(*arguments)
 
@@ -172,12 +174,12 @@ def test_a_signal_to_a_resumed_run_that_has_not_begun(trees, tmp_path, monkeypat
     assert checkpoints(out) == before
 
 
-# The context itself
+# The phases
 
 
 @pytest.fixture
 def no_trace():
-    """Nothing of the context is left behind."""
+    """Nothing of the signals' handling is left behind."""
     handlers = [signal.getsignal(number) for number in SIGNALS]
     threads, descriptors = set(threading.enumerate()), os.listdir("/dev/fd")
     yield
@@ -189,85 +191,169 @@ def no_trace():
     assert signal.set_wakeup_fd(-1) == -1
 
 
-@pytest.mark.usefixtures("no_trace")
+class Process:
+    """Signals of a process that tells and leaves, in that it says so."""
+
+    def __init__(self):
+        self.events = queue.Queue()
+        self.interrupts = Interrupts(self.events.put, self.events.put, lambda: DataError("x.npy: has shrunk"))
+
+    def next(self):
+        return self.events.get(timeout=60)
+
+    def ended(self):
+        return [self.next(), self.next()]
+
+
+@pytest.fixture
+def process(no_trace, monkeypatch):
+    """Its handlers are set, and none of the signals is ignored, as it would be under nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    found = Process()
+    found.interrupts.install()
+    yield found
+    found.interrupts.restore()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def sentence(number, rest):
+    return f"Interrupted{rest}" if number == signal.SIGINT else f"Stopped by {number.name}{rest}"
+
+
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_before_there_is_anything_to_save(number):
-    kind = Interrupted if number == signal.SIGINT else Stopped
-    with pytest.raises(kind, match="nothing was trained yet"), Interrupts():
+def test_before_there_is_anything_to_save(process, number):
+    signal.raise_signal(number)
+    assert process.ended() == [sentence(number, "."), 130 if number == signal.SIGINT else 75]
+
+
+def test_the_sentence_says_what_there_is(process):
+    process.interrupts.so_far = "nothing was trained yet"
+    signal.raise_signal(signal.SIGHUP)
+    assert process.ended() == ["Stopped by SIGHUP: nothing was trained yet", 75]
+
+
+def test_while_a_machine_works(process):
+    process.interrupts.working(lambda: process.events.put("stop"))
+    process.interrupts.heed()
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGUSR1)
+    assert process.ended() == ["stop", "stop"]
+    assert process.interrupts.received == signal.SIGTERM  # the first one
+    with pytest.raises(Signalled):
+        process.interrupts.heed()
+    assert str(process.interrupts.error("saved")) == "Stopped by SIGTERM: saved"
+    assert process.events.empty()
+
+
+def test_a_signal_that_the_work_did_not_heed_any_more(process):
+    process.interrupts.working(lambda: None)
+    signal.raise_signal(signal.SIGTERM)
+    process.interrupts.idle("all is saved")
+    assert process.ended() == ["Stopped by SIGTERM: all is saved", 75]
+
+
+@pytest.mark.parametrize(("given", "code"), [({}, 130), ({"exit_code": 0}, 0)], ids=["an error", "a result"])
+def test_when_all_is_said_nothing_changes_any_more(process, given, code):
+    process.interrupts.over(**given)
+    process.interrupts.over()  # the first one counts
+    for number in SIGNALS:
         signal.raise_signal(number)
+    assert process.interrupts.received is None
+    assert process.events.empty()
+    signal.raise_signal(signal.SIGINT)
+    assert process.next() == code
 
 
-@pytest.mark.usefixtures("no_trace")
-def test_while_a_machine_works():
-    stopped = []
-    with Interrupts() as interrupts:
-        interrupts.stop = lambda: stopped.append(True)
+def test_a_second_ctrl_c(process):
+    process.interrupts.working(lambda: None)
+    signal.raise_signal(signal.SIGINT)
+    assert process.events.empty()
+    signal.raise_signal(signal.SIGINT)
+    assert process.next() == 130
+
+
+def test_a_thread_does_the_same(process):
+    process.interrupts.watch()
+    process.interrupts.working(lambda: process.events.put("stop"))
+    signal.raise_signal(signal.SIGTERM)
+    assert process.ended() == ["stop", "stop"]  # of the handler and of the thread
+
+
+def test_nothing_is_said_to_be_done_while_somebody_leaves():
+    telling, told, done = threading.Event(), threading.Event(), []
+
+    def tell(text):
+        telling.set()
+        assert told.wait(60)
+
+    interrupts = Interrupts(done.append, tell)
+    interrupts.received = signal.SIGTERM
+    leaving = threading.Thread(target=interrupts.idle, args=("all is saved",))
+    leaving.start()
+    assert telling.wait(60)
+    command = threading.Thread(target=lambda: [interrupts.over(0), done.append("Done")])
+    command.start()
+    command.join(0.05)
+    assert not done
+    told.set()
+    leaving.join(60)
+    command.join(60)
+    assert done == [75, "Done"]
+
+
+def test_what_was_not_finished_is_removed(process, tmp_path):
+    temporary, other = tmp_path / "out.csv.tmp", tmp_path / "other.csv.tmp"
+    for path in (temporary, other):
+        path.write_text("half")
+    with unfinished(other):
+        pass
+    with unfinished(temporary):
         signal.raise_signal(signal.SIGTERM)
-        assert (interrupts.received, stopped) == (signal.SIGTERM, [True])
-        # what can be given up is not begun any more
-        with pytest.raises(Signalled), interrupts.at_once():
-            pytest.fail("it was begun")
-
-
-@pytest.mark.usefixtures("no_trace")
-def test_what_can_be_given_up_is():
-    with Interrupts() as interrupts:
-        interrupts.stop = lambda: pytest.fail("nobody works")
-        with pytest.raises(Signalled), interrupts.at_once():
-            signal.raise_signal(signal.SIGHUP)
-        assert interrupts.received == signal.SIGHUP
-
-
-@pytest.mark.usefixtures("no_trace")
-def test_a_signal_on_the_way_out_leaves_no_handler_behind(monkeypatch):
-    restore, to_come = signal.signal, [signal.SIGUSR1]
-
-    def disturbed(number, handler):
-        restore(number, handler)
-        while to_come:
-            signal.raise_signal(to_come.pop())
-
-    with Interrupts():
-        monkeypatch.setattr(signal, "signal", disturbed)
-    assert not to_come
+        assert not temporary.exists()
+    assert other.exists()
 
 
 @pytest.mark.usefixtures("no_trace")
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    process = Process()
     try:
-        with Interrupts() as interrupts:
-            signal.raise_signal(signal.SIGHUP)
-            assert interrupts.received is None
+        process.interrupts.install()
+        process.interrupts.watch()
+        signal.raise_signal(signal.SIGHUP)
     finally:
+        process.interrupts.restore()
         signal.signal(signal.SIGHUP, before)
+    assert process.interrupts.received is None
+    assert process.events.empty()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="a system without this signal")
-@pytest.mark.usefixtures("no_trace")
-def test_a_bus_error_is_heard_of_behind_another_watcher(monkeypatch):
-    said, codes = [], queue.Queue()
-    monkeypatch.setattr(os, "_exit", codes.put)
-    with bus_errors(said.append, lambda: DataError("x.npy: has shrunk")), Interrupts() as interrupts:
-        signal.raise_signal(signal.SIGBUS)
-        assert codes.get(timeout=60) == 3
-        assert interrupts.received is None
-    assert said == ["x.npy: has shrunk"]
-    assert signal.getsignal(signal.SIGBUS) == signal.SIG_DFL
+def test_a_bus_error_is_told_by_the_thread(process):
+    before = signal.getsignal(signal.SIGBUS)
+    process.interrupts.watch()
+    signal.raise_signal(signal.SIGBUS)
+    assert process.ended() == ["x.npy: has shrunk", 3]
+    process.interrupts.restore()
+    assert signal.getsignal(signal.SIGBUS) == before
 
 
-@pytest.mark.usefixtures("no_trace")
-def test_bus_errors_are_left_alone_where_there_are_no_handlers():
-    def elsewhere():
-        with bus_errors(print, DataError):
-            seen.append(threading.active_count())
-
-    seen = []
-    thread = threading.Thread(target=elsewhere)
-    before = threading.active_count()
-    thread.start()
-    thread.join(60)
-    assert seen == [before + 1]
+def test_a_sentence_that_nobody_reads_does_not_keep_the_process(trees, tmp_path):
+    """Its stderr is a pipe that is full."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    patch = f"import mlp_cli.data.sources as s; s.read = lambda *a, **k: print('reading', flush=True) or {BUSY}"
+    running = patched(patch, "train", trees, "--out", tmp_path / "run", stderr=writer)
+    assert running.stdout.readline() == "reading\n"
+    running.send_signal(signal.SIGTERM)
+    assert finish(running).code == 75
+    os.close(reader)
+    os.close(writer)
 
 
 # Terminals that go away, and disks that are full

@@ -17,7 +17,6 @@ import pytest
 from cli import start
 
 from mlp_cli.errors import MlpError, SystemFault
-from mlp_cli.interrupts import Interrupts
 from mlp_cli.kernels import cache, jit, prepare
 from mlp_cli.kernels.build import build
 from mlp_cli.kernels.cache import Cache
@@ -432,59 +431,18 @@ def test_without_locks_each_process_compiles(process, monkeypatch):
     assert process().prepare().compiled == []
 
 
-def alarm(process, number):
-    """The signal arrives while a process of these tests waits."""
-    assert process.waits.wait(60)
-    os.kill(os.getpid(), number)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_ends_the_wait_for_another_process(process, number):
-    here = process()
-    with holder(), Interrupts():
-        sender = threading.Thread(target=alarm, args=(here, number))
-        sender.start()
-        with pytest.raises(MlpError) as caught:
-            here.prepare()
-        sender.join()
-    assert caught.value.exit_code == (130 if number == signal.SIGINT else 75)
-    assert here.compiled == []
+def test_a_signal_ends_the_wait_for_another_process(tmp_path, monkeypatch, number):
+    monkeypatch.setenv("MLP_CACHE_DIR", str(tmp_path / "cache"))
+    with holder(), start("warmup", "--dtype", "float64") as waiting:
+        next(line for line in waiting.stderr if "waiting for it" in line)
+        waiting.send_signal(number)
+        _, rest = waiting.communicate(timeout=120)
+    assert waiting.returncode == (130 if number == signal.SIGINT else 75)
+    assert rest == ("Interrupted.\n" if number == signal.SIGINT else f"Stopped by {signal.Signals(number).name}.\n")
 
 
 # --- the compiler's process -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def compilers(monkeypatch):
-    """The processes that were started, and an event when the first one is."""
-    started, event = [], threading.Event()
-
-    class Remembered(subprocess.Popen):
-        def __init__(self, *arguments, **given):
-            super().__init__(*arguments, **given)
-            started.append(self)
-            event.set()
-
-    monkeypatch.setattr(prepare.subprocess, "Popen", Remembered)
-    return started, event
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_ends_the_compiler(compilers, number):
-    started, event = compilers
-
-    def send():
-        assert event.wait(60)
-        os.kill(os.getpid(), number)
-
-    with Interrupts():
-        sender = threading.Thread(target=send)
-        sender.start()
-        with pytest.raises(MlpError) as caught:
-            prepare.compile_apart("float64")
-        sender.join()
-    assert caught.value.exit_code == (130 if number == signal.SIGINT else 75)
-    assert [one.returncode for one in started] == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
@@ -538,11 +496,14 @@ def test_long_outputs_of_a_slow_compiler_arrive_whole(tmp_path, monkeypatch):
 
 
 def test_a_failing_compiler_says_why_in_a_line():
+    reader, writer = os.pipe()
     done = subprocess.run(
         [sys.executable, "-c", "from mlp_cli.kernels.build import main; main()", "float16"],
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, stdin=reader,
         env={name: value for name, value in os.environ.items() if name != "MLP_DEBUG"},
     )  # fmt: skip
+    os.close(reader)
+    os.close(writer)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == "KeyError: 'float16'\n"

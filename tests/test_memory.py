@@ -2,10 +2,11 @@
 
 import os
 import sys
+import threading
 
 import numpy as np
 import pytest
-from cli import blobs, classifier, good, measured, mlp, write_config
+from cli import blobs, classifier, good, measured, mlp, result, write_config
 
 from mlp_cli import config as configs
 from mlp_cli import memory
@@ -70,7 +71,7 @@ def test_the_limits_of_the_process(system, monkeypatch):
     import resource
 
     limits = {resource.RLIMIT_AS: 2 * GIGABYTE, resource.RLIMIT_DATA: 3 * GIGABYTE}
-    monkeypatch.setattr(resource, "getrlimit", lambda limit: (limits[limit], resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "getrlimit", lambda limit: (limits.get(limit, resource.RLIM_INFINITY),) * 2)
     page = os.sysconf("SC_PAGE_SIZE")
     root = system("proc/self/statm", "1000 2 3 4 0 500 0\n")
     assert memory.available(root) == left(2 * GIGABYTE - 1000 * page)
@@ -220,7 +221,7 @@ def test_limits_that_leave_no_room_for_libraries(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("OMP_NUM_THREADS")
     limits = {resource.RLIMIT_AS: 800_000_000, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
-    monkeypatch.setattr(resource, "getrlimit", lambda limit: (limits[limit], resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "getrlimit", lambda limit: (limits.get(limit, resource.RLIM_INFINITY),) * 2)
     done = mlp("schema")
     assert (done.code, done.out) == (5, "")
     assert done.err == (
@@ -268,7 +269,6 @@ def test_outputs_that_do_not_fit(tmp_path, monkeypatch):
         ("mlp_cli.data.preprocess", "as_slice"),
         ("mlp_cli.network.network", "initial_value"),
         ("mlp_cli.trainer", "evaluate"),
-        ("mlp_cli.training", "evaluate"),
         ("mlp_cli.metrics", "classification"),
     ],
 )
@@ -301,23 +301,39 @@ def test_a_library_that_there_is_no_room_for(tmp_path, monkeypatch):
     monkeypatch.setattr("mlp_cli.trainer.evaluate", full)
     done = mlp("train", config, "--out", tmp_path / "run", "--quiet")
     assert (done.code, done.out) == (5, ""), done
-    assert done.err.startswith("Out of memory: a library cannot be loaded")
+    assert done.err.startswith("There is no memory left, so a library cannot be loaded; ")
     said = "cannot import name 'numbers'"
     assert mlp("train", config, "--out", tmp_path / "other", "--quiet").code == 1
 
 
-def test_threads_that_cannot_be_started(tmp_path, monkeypatch):
-    import threading
-
-    config = classifier(tmp_path / "c.yaml", blobs(tmp_path / "trees.csv"), training={"epochs": 1})
+def refused_threads(monkeypatch, names):
+    """No thread can be started that runs a function of such a name, but for so many."""
     start = threading.Thread.start
 
     def refuse(self):
-        if self._target.__name__ == "_serve":
+        name = self._target.__name__
+        if names.get(name) == 0:
             raise RuntimeError("can't start new thread")
+        names[name] = names.get(name, 99) - 1
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_fewer_threads_do_where_the_system_allows_no_more(tmp_path, monkeypatch):
+    config = classifier(tmp_path / "c.yaml", blobs(tmp_path / "trees.csv"), training={"epochs": 1})
+    good("train", config, "--out", tmp_path / "whole", "--threads", 3)
+    refused_threads(monkeypatch, {"_serve": 1})
+    good("train", config, "--out", tmp_path / "run", "--threads", 3)
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
+def test_threads_that_cannot_be_started(tmp_path, monkeypatch):
+    config = classifier(tmp_path / "c.yaml", blobs(tmp_path / "trees.csv"), training={"epochs": 1})
+    refused_threads(monkeypatch, {"_serve": 0})
     done = mlp("train", config, "--out", tmp_path / "run", "--quiet", "--threads", 3)
     assert done.code == 5
-    assert done.err == "3 threads cannot be started (can't start new thread); try --threads 1\n"
+    assert done.err == (
+        "No further process or thread can be started; raise the limit of processes (ulimit -u, or pids.max of the "
+        "control group)\n"
+    )

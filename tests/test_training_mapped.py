@@ -287,7 +287,7 @@ def test_a_file_that_changes_ends_the_run_and_keeps_the_checkpoint(tmp_path, cha
 # The file is cut off when it has just been looked at, and the kernels meet pages that are not there.
 CUT_OFF = """
 import os, sys
-from mlp_cli.cli.main import main
+from mlp_cli.__main__ import run
 from mlp_cli.data.arrayfile import ArrayFile
 check, looks = ArrayFile.check, []
 def look(self):
@@ -296,7 +296,7 @@ def look(self):
     if len(looks) == int(sys.argv[1]):
         os.truncate(sys.argv[2], 0)
 ArrayFile.check = look
-sys.exit(main(sys.argv[3:]))
+run(sys.argv[3:])
 """
 
 

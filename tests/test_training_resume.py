@@ -216,11 +216,23 @@ def test_a_signal_after_the_training(tmp_path):
     good("train", config, "--out", tmp_path / "whole")
     out = tmp_path / "run"
     done = mlp("train", config, "--out", out, when=signal_at("Done: ", signal.SIGTERM))
+    assert done.code == 0
+    assert "Stopped" not in done.err
+    assert done.err.splitlines()[-1].startswith("Next: ")
+    assert result(out) == result(tmp_path / "whole")
+
+
+def test_a_signal_before_the_result_is_summed_up(tmp_path, monkeypatch):
+    config = config_of("momentum", tmp_path)
+    good("train", config, "--out", tmp_path / "whole")
+    out = tmp_path / "run"
+    monkeypatch.setattr(RunDirectory, "write_summary", lambda *_: signal.raise_signal(signal.SIGTERM))
+    done = mlp("train", config, "--out", out)
+    monkeypatch.undo()
     assert done.code == 75
     assert done.err.splitlines()[-1] == (
         "Stopped by SIGTERM: the run is trained and saved; with --resume it is summed up again"
     )
-    assert result(out) == result(tmp_path / "whole")
     good("train", config, "--out", out, "--resume")
     assert result(out) == result(tmp_path / "whole")
 

@@ -8,7 +8,6 @@ import pytest
 from cli import blobs, checkpoints, classifier, epochs, good, mlp, regressor, result, signal_at, slopes, summary
 from faults import Dead, Killer, Refuser
 
-from mlp_cli import training
 from mlp_cli.errors import SystemFault
 from mlp_cli.runs import checkpoint, files
 from mlp_cli.runs.directory import RunDirectory
@@ -278,16 +277,16 @@ def test_a_signal_while_the_result_of_a_run_cut_short_is_measured(trees, tmp_pat
     short = (trees, "training.max_steps=13", "learning_rate=0.5")
     good("train", *short, "--out", tmp_path / "whole")
     out = tmp_path / "run"
-    evaluate = training.evaluate
+    evaluate = Trainer.evaluate
 
-    def interrupted(*arguments):
-        if not signals:
+    def interrupted(self, part):
+        if self.is_over and not signals:
             signals.append(signal.raise_signal(signal.SIGINT))
-        return evaluate(*arguments)
+        return evaluate(self, part)
 
     signals = []
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", interrupted)
+        patch.setattr(Trainer, "evaluate", interrupted)
         done = mlp("train", *short, "--out", out)
     assert done.code == 130
     assert checkpoints(out) == checkpoints(tmp_path / "whole")

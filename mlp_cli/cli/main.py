@@ -8,8 +8,8 @@ import click
 
 import mlp_cli
 from mlp_cli.cli.console import complain
-from mlp_cli.errors import MlpError, SystemFault
-from mlp_cli.interrupts import bus_errors
+from mlp_cli.errors import MlpError, SystemFault, shortage
+from mlp_cli.interrupts import Interrupts
 
 # Verb, and its module and function under mlp_cli.cli.
 COMMANDS = {
@@ -26,8 +26,6 @@ COMMANDS = {
 PIPE_CLOSED = 141
 INTERRUPTED = 130
 DEBUG = "MLP_DEBUG"
-# What the dynamic linker says of a library for which there is no memory.
-NO_ROOM = ("failed to map segment", "cannot map zero-fill pages", "annot allocate", "cannot create shared object")
 
 
 class LazyGroup(click.Group):
@@ -41,9 +39,9 @@ class LazyGroup(click.Group):
         """A verb's command, from its module."""
         if name not in COMMANDS:
             return None
-        from mlp_cli import memory
+        from mlp_cli import limits
 
-        memory.heed_limits()
+        limits.heed()
         module = importlib.import_module(f"mlp_cli.cli.{name}_command")
         return module.command
 
@@ -79,14 +77,14 @@ def mlp():
     """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    _fill_closed_streams()
+def main(arguments: list[str] | None = None, interrupts: Interrupts | None = None) -> int:
+    """Run the command line; the exit code. `interrupts` are those of the process, where they are installed."""
+    interrupts = interrupts or Interrupts()
     if hasattr(sys.stdout, "reconfigure"):
         # a class name that the locale cannot spell is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _run(arguments)
+        return _run(arguments, interrupts)
     except BrokenPipeError:
         _discard_stdout()
         return PIPE_CLOSED
@@ -95,14 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
     try:
-        # not mlp.main, which makes 1 of a closed pipe and an interruption of an EOFError
-        arguments = sys.argv[1:] if arguments is None else list(arguments)
-        with mlp.make_context("mlp", arguments) as context, bus_errors(complain, _map_error):
-            code = mlp.invoke(context)
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return _invoke(arguments, interrupts)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
@@ -124,14 +117,12 @@ def _run(arguments: list[str] | None) -> int:
         return SystemFault.exit_code
     except BrokenPipeError:
         raise
-    except OSError as error:
-        complain(f"System error: {error}. Check free space and permissions")
-        return SystemFault.exit_code
     except Exception as error:
-        if isinstance(error, ImportError) and any(words in str(error) for words in NO_ROOM):
-            complain(
-                "Out of memory: a library cannot be loaded. Free memory, or raise the limit of the process (ulimit -v)"
-            )
+        if fault := shortage(error):
+            complain(str(fault))
+            return fault.exit_code
+        if isinstance(error, OSError):
+            complain(f"System error: {error}. Check free space and permissions")
             return SystemFault.exit_code
         if os.environ.get(DEBUG):
             raise
@@ -142,36 +133,17 @@ def _run(arguments: list[str] | None) -> int:
         return 1
 
 
-def _map_error() -> MlpError:
-    from mlp_cli.data.arrayfile import map_error
-
-    return map_error()
-
-
-def _fill_closed_streams() -> None:
-    """Open what was closed before we began (`mlp ... >&-`): stdout as a pipe that nobody reads, the others as nothing.
-
-    Python leaves None in their place, and the next file to be opened would get their number.
-    """
-    if sys.stdin is None:
-        _move(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.stdin = os.fdopen(0, closefd=False)
-    if sys.stdout is None:
-        reader, writer = os.pipe()
-        _move(writer, 1)
-        if reader != 1:
-            os.close(reader)
-        sys.stdout = os.fdopen(1, "w", closefd=False)
-    if sys.stderr is None:
-        _move(os.open(os.devnull, os.O_WRONLY), 2)
-        sys.stderr = os.fdopen(2, "w", closefd=False)
-
-
-def _move(descriptor: int, number: int) -> None:
-    """Give an open file this number."""
-    if descriptor != number:
-        os.dup2(descriptor, number)
-        os.close(descriptor)
+def _invoke(arguments: list[str] | None, interrupts: Interrupts) -> int:
+    """Run the command. Its result, or what went wrong, then stands, whatever signals come."""
+    try:
+        # not mlp.main, which makes 1 of a closed pipe and an interruption of an EOFError
+        arguments = sys.argv[1:] if arguments is None else list(arguments)
+        with mlp.make_context("mlp", arguments, obj=interrupts) as context:
+            code = mlp.invoke(context)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    finally:
+        interrupts.over()
 
 
 def _discard_stdout() -> None:

@@ -9,7 +9,6 @@ import click
 from mlp_cli.cli import options
 from mlp_cli.cli.console import (
     TrainingConsole,
-    complain,
     confusion_table,
     count,
     layer_table,
@@ -31,7 +30,8 @@ SHORT_METRICS = ("loss", "accuracy", "rmse")
 @options.threads
 @options.as_json
 @options.quiet
-def command(arguments, out, resume, force, threads, as_json, quiet):
+@click.pass_obj
+def command(interrupts, arguments, out, resume, force, threads, as_json, quiet):
     """Train a network from one or more configs, merged left to right, overrides last.
 
     \b
@@ -39,12 +39,10 @@ def command(arguments, out, resume, force, threads, as_json, quiet):
     mlp train configs/digits.yaml training.epochs=5 network.layers.0.units=64
     mlp train configs/digits.yaml --out runs/a --resume
     """
-    from mlp_cli.interrupts import Interrupts
-
+    interrupts.so_far = "nothing was trained yet"
     configs, overrides = options.split_arguments(arguments)
     console = TrainingConsole(quiet, as_json)
-    with Interrupts(complain) as interrupts:
-        _train(configs, overrides, out, resume, force, threads, console, interrupts)
+    _train(configs, overrides, out, resume, force, threads, console, interrupts)
 
 
 def _train(configs, overrides, out, resume, force, threads, console, interrupts):
@@ -96,6 +94,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
             summary = _summary(dataset, model, trainer, result)
             run.write_summary(summary)
             run.take_place()
+        interrupts.over(exit_code=0)
         _conclude(console, model, run, result)
         console.emit({"event": "end", "run": str(run.home), **summary})
 

@@ -11,6 +11,7 @@ import stat
 import yaml
 
 from mlp_cli.config.tree import UNREADABLE, Mark, Node, Problem, Source
+from mlp_cli.errors import shortage
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
@@ -93,6 +94,8 @@ def _read(path, source):
     except FileNotFoundError:
         fail("no such file")
     except (OSError, ValueError) as error:
+        if fault := shortage(error, str(path)):
+            raise fault from None
         fail(f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if len(content) > MAX_BYTES:
         fail(f"expected a config of at most {MAX_BYTES} bytes; this file is larger")

@@ -13,7 +13,7 @@ import weakref
 import numpy as np
 
 from mlp_cli.data.reading import plural
-from mlp_cli.errors import DataError
+from mlp_cli.errors import DataError, shortage
 
 _mapped: "weakref.WeakSet[ArrayFile]" = weakref.WeakSet()
 
@@ -75,6 +75,8 @@ class ArrayFile:
             while left and (count := self._file.readinto(left)):
                 left = left[count:]
         except OSError as error:
+            if fault := shortage(error, self.source):
+                raise fault from None
             raise DataError(f"{self.source}: cannot be read: {error.strerror or error}") from None
         if left:
             raise DataError(f"{self.source}: has shrunk while it was read; restore it and run the command again")

@@ -23,7 +23,7 @@ from mlp_cli.data.reading import (
     refuse_many_columns,
     refuse_repeats,
 )
-from mlp_cli.errors import DataError, MlpError, SystemFault
+from mlp_cli.errors import DataError, SystemFault, shortage
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_DIMENSIONS = 8
@@ -393,7 +393,7 @@ def _npy_header(stream, source):
             version = npy.read_magic(stream)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran_order, dtype = read(stream)
-    except MlpError:  # a signal arrived meanwhile
+    except (OSError, MemoryError):  # no fault of the header
         raise
     except Exception:  # NumPy evaluates the header as Python literals: a forged one can fail in any way
         raise DataError(f"{source}: the .npy header cannot be read; save the array again with numpy.save") from None
@@ -424,4 +424,6 @@ def read_npz(stream, source):
                         found.append(read_npy(part, f"{source}({member.removesuffix('.npy')})"))
             return found[0], found[1] if len(found) == 2 else None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
+        if fault := shortage(error, source):
+            raise fault from None
         raise DataError(f"{source}: is damaged or not an .npz file ({error})") from None

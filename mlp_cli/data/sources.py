@@ -17,7 +17,7 @@ from mlp_cli.data.arrays import array_table, is_idx, read_idx, read_npy, read_np
 from mlp_cli.data.reading import READ_BYTES, bytes_that_follow, quoted
 from mlp_cli.data.table import read_table
 from mlp_cli.data.text import clean
-from mlp_cli.errors import DataError, OptionError, SystemFault
+from mlp_cli.errors import DataError, OptionError, SystemFault, shortage
 
 GZIP = b"\x1f\x8b"
 NPY = b"\x93NUMPY"
@@ -160,6 +160,8 @@ def _system_errors(label):
     except MemoryError:
         raise SystemFault(f"{label}: does not fit into memory; {memory.LESS_DATA}") from None
     except OSError as error:
+        if fault := shortage(error, label):
+            raise fault from None
         raise DataError(f"{label}: cannot be read: {error.strerror or error}") from None
 
 

@@ -13,7 +13,7 @@ from mlp_cli import memory
 from mlp_cli.data import cells
 from mlp_cli.data.reading import listed, plural, quoted, refuse_many_columns, refuse_repeats
 from mlp_cli.data.text import Lines, clean
-from mlp_cli.errors import DataError
+from mlp_cli.errors import DataError, shortage
 
 DELIMITERS = ("\t", ";", ",")  # a file with decimal commas has `,` in each row as well, so `;` is tried before it
 SNIFFED_RECORDS = 20
@@ -190,6 +190,8 @@ def _parse(lines, delimiter, source):
     except MemoryError:  # Arrow's is both
         raise
     except (pa.ArrowException, UnicodeDecodeError) as error:
+        if _says_no_thread(error):
+            raise shortage(RuntimeError(str(error)), source) from None
         _refuse_open_quote(lines, source)
         _refuse_ragged(lines, body, delimiter, width, source)
         reason = str(error).splitlines()[0]
@@ -214,17 +216,24 @@ def _read_strings(body, delimiter, width=0, on_ragged=None):
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    def read(block_bytes):
+    def read_with(threads, block_bytes):
         return arrow_csv.read_csv(
             pa.BufferReader(body),
-            arrow_csv.ReadOptions(
-                autogenerate_column_names=True, block_size=block_bytes, use_threads=on_ragged is None
-            ),
+            arrow_csv.ReadOptions(autogenerate_column_names=True, block_size=block_bytes, use_threads=threads),
             arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in body, invalid_row_handler=on_ragged),
             arrow_csv.ConvertOptions(
                 column_types={f"f{number}": pa.string() for number in range(width)}, strings_can_be_null=False
             ),
         )
+
+    def read(block_bytes):
+        try:
+            return read_with(on_ragged is None, block_bytes)
+        except pa.ArrowException as error:
+            if not _says_no_thread(error):
+                raise
+            pa.set_cpu_count(1)  # the threads of Arrow that there are end, which leaves some for training
+            return read_with(False, block_bytes)
 
     whole = min(len(body) + 1, 2**31 - 1)
     try:
@@ -233,6 +242,13 @@ def _read_strings(body, delimiter, width=0, on_ragged=None):
         if "straddling" not in str(error):
             raise
         return read(whole)  # a record longer than a block: take it all as one
+
+
+def _says_no_thread(error):
+    """Whether Arrow's error is that the system allows no further thread, and not one of the table."""
+    import pyarrow as pa
+
+    return type(error) is pa.ArrowException and "launch worker thread" in str(error)
 
 
 def _refuse_ragged(lines, body, delimiter, width, source):

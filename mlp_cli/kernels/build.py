@@ -4,10 +4,12 @@ numba by itself compiles every caller together with copies of its callees, so th
 for every level above it.
 """
 
+import contextlib
 import importlib
 import os
 import pkgutil
 import sys
+import threading
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -181,8 +183,18 @@ def machine_code(dtype: str) -> bytes:
     return build(every_entry(), dtype).to_bytes()
 
 
+def _end_with_stdin() -> None:
+    os.read(0, 1)
+    os._exit(1)
+
+
 def main() -> None:
-    """What the process of `prepare.compile_apart` runs: the machine code for the type in its argument, on stdout."""
+    """What the process of `prepare.compile_apart` runs: the machine code for the type in its argument, on stdout.
+
+    Its stdin closes when the process that wants the code ends.
+    """
+    with contextlib.suppress(RuntimeError):  # no more threads are allowed
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         code = machine_code(sys.argv[1])
     except Exception as error:

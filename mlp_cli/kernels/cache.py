@@ -24,13 +24,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlp_cli import opening, vocab
+from mlp_cli.errors import shortage
 from mlp_cli.kernels import processor
 from mlp_cli.kernels.trust import Untrusted, require_trusted, require_trusted_folder
 
 # How long a folder of another version is kept after its last use, and how often a use is noted.
 UNUSED_SECONDS = 30 * 24 * 3600
 USE_NOTED_EVERY = 24 * 3600
-# How often a process that waits for a compiler, its own or another one's, looks whether a signal came.
+# How often a process that waits for another one's compiler looks whether it is done.
 LOOK_EVERY = 0.05
 # How long it waits for another process that compiles: ten times as long as that takes, for that one may be stopped.
 LOCK_SECONDS = 120
@@ -93,7 +94,9 @@ class Cache:
                 require_trusted(self.path, os.fstat(file.fileno()))
                 content = file.read()
                 self._note_use(file.fileno())
-        except OSError:
+        except OSError as error:
+            if fault := shortage(error, str(self.path)):
+                raise fault from None
             return None
         written, code = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if self._digest(code) != written:
@@ -146,7 +149,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self, waiting: Callable[[], None]) -> Iterator[None]:
-        """One process at a time; `waiting` is called before a wait, which signals interrupt.
+        """One process at a time; `waiting` is called before a wait.
 
         The system itself takes the lock from a process that dies. Where none can be had (nothing can be written, the
         file system knows no locks, or its holder does not come to an end) it goes on without one: then several
@@ -162,7 +165,6 @@ class Cache:
                 if not _is_locked(descriptor):
                     waiting()
                     end = time.monotonic() + LOCK_SECONDS
-                    # not in flock itself: a signal that comes just before it would not interrupt it
                     while not _is_locked(descriptor) and time.monotonic() < end:
                         time.sleep(LOOK_EVERY)
             yield

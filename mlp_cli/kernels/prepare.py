@@ -1,7 +1,7 @@
 """Makes the kernels of a scalar type ready: from the cache, or else from the compiler.
 
-The compiler runs in a process of its own: this one answers signals at once, and never loads numba, which takes longer
-than all else that a warm start does.
+The compiler runs in a process of its own: this one never loads numba, which takes longer than all else that a warm
+start does.
 """
 
 import os
@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlp_cli
-from mlp_cli.errors import MlpError, SystemFault
-from mlp_cli.kernels.cache import LOOK_EVERY, Cache, Damaged
+from mlp_cli.errors import MlpError, SystemFault, shortage
+from mlp_cli.kernels.cache import Cache, Damaged
 from mlp_cli.kernels.library import Library, MachineCode
 from mlp_cli.kernels.trust import Untrusted
 
@@ -77,43 +78,48 @@ def _kept(cache: Cache, warn) -> bytes | None:
 
 
 def compile_apart(dtype: str) -> bytes:
-    """The machine code of all kernels, from a compiler in a process of its own, which a signal to this one ends.
+    """The machine code of all kernels, from a compiler in a process of its own, which ends when this one does.
 
     Raises SystemFault where it was killed (out of memory, most likely) and MlpError where it failed.
     """
     # -P: a file of the user's directory that is called numba.py is not numba
     command = [sys.executable, "-P", "-c", "from mlp_cli.kernels.build import main; main()", dtype]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    try:
-        # a session of its own: Ctrl-C is for this process, which then ends the compiler itself
-        compiler = subprocess.Popen(command, env=_environment(), start_new_session=True, **pipes)
-    except OSError:  # no more processes are allowed: do it here, deaf to signals meanwhile
-        from mlp_cli.kernels import build
-
-        return build.machine_code(dtype)
-    with compiler:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with _pipe_of_ours() as lifeline:
         try:
-            code, complaint = _outputs(compiler)
-        except BaseException:
-            compiler.kill()
-            raise
+            # a session of its own: Ctrl-C is for this process, whose end is then the compiler's
+            compiler = subprocess.Popen(command, env=_environment(), start_new_session=True, stdin=lifeline, **pipes)
+        except OSError:  # no more processes are allowed: do it here
+            from mlp_cli.kernels import build
+
+            return build.machine_code(dtype)
+        with compiler:
+            try:
+                code, complaint = compiler.communicate()
+            except BaseException:
+                compiler.kill()
+                raise
     if compiler.returncode < 0:
         name = signal.Signals(-compiler.returncode).name
         raise SystemFault(f"The compiler of the kernels was ended by {name}; is there enough memory?")
     if compiler.returncode > 0:
         text = complaint.decode(errors="replace").strip()
+        if fault := shortage(RuntimeError(text)):
+            raise fault
         reason = text if os.environ.get("MLP_DEBUG") else text.rpartition("\n")[2]
         raise MlpError(f"The kernels could not be compiled: {reason}. This is a fault of mlp: please report it")
     return code
 
 
-def _outputs(process: subprocess.Popen) -> tuple[bytes, bytes]:
-    """What a process writes until it ends. A signal that comes just before a wait does not interrupt it: short ones."""
-    while True:
-        try:
-            return process.communicate(timeout=LOOK_EVERY)
-        except subprocess.TimeoutExpired:
-            continue
+@contextmanager
+def _pipe_of_ours() -> Iterator[int]:
+    """The end to read of a pipe whose other end this process alone holds: it closes when this process ends, however."""
+    reader, writer = os.pipe()
+    try:
+        yield reader
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def _environment() -> dict[str, str]:

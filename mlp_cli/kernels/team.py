@@ -6,28 +6,32 @@ import weakref
 
 
 class Team:
-    """`threads` workers; `run` hands the same call to each and returns when all are back.
+    """At most `threads` workers; `run` hands the same call to each and returns when all are back.
 
-    The workers end when the team is closed, or when nobody holds it any more.
+    There are fewer where the system allows no more; RuntimeError where it allows none. They end when the team is
+    closed, or when nobody holds it any more.
     """
 
     def __init__(self, threads: int):
-        self.threads = threads
-        self._work = [queue.SimpleQueue() for _ in range(threads)]
+        self._work: list[queue.SimpleQueue] = []
         # of the queues alone: what a worker holds is never let go
         self.close = weakref.finalize(self, _send_home, self._work)
-        try:
-            for number, work in enumerate(self._work):
+        for number in range(threads):
+            work = queue.SimpleQueue()
+            try:
                 # daemons: a second Ctrl-C must be able to leave while a kernel runs
                 threading.Thread(target=_serve, args=(number, work), daemon=True).start()
-        except RuntimeError:  # the system allows no more
-            self.close()
-            raise
+            except RuntimeError:
+                if number == 0:
+                    raise
+                break
+            self._work.append(work)
+        self.threads = len(self._work)
 
     def run(self, function, *arguments, threads: int | None = None, look=None, stop=None, every: float = 0.1) -> None:
         """Run function(*arguments, number) in the first `threads` workers; call `look` every so many seconds.
 
-        The workers use the caller's memory: when the wait is interrupted (by Ctrl-C, or an error of `look`), `stop` is
+        The workers use the caller's memory: when the wait is interrupted (by an error of `look`), `stop` is
         called and the exception goes on only after all are back.
         """
         threads = threads or self.threads

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlp_cli.data.stored import StoredRows
-from mlp_cli.errors import SystemFault
+from mlp_cli.errors import shortage
 from mlp_cli.kernels import layout
 from mlp_cli.kernels.prepare import prepare
 from mlp_cli.kernels.random import EXCHANGES
@@ -103,8 +103,9 @@ class Machine:
 
     def __init__(self, network: Network, threads: int):
         self.kernels = prepare(network.config.dtype)
-        self.network, self.threads = network, threads
+        self.network = network
         self.team = _team(threads)
+        self.threads = threads = self.team.threads
         self.control = layout.aligned_zeros(layout.CLAIMS + 8 * threads, np.int64)
         self.totals = np.zeros(0)
         self._kept: dict[str, np.ndarray] = {}
@@ -373,11 +374,11 @@ def _loss_option(loss) -> float:
 
 
 def _team(threads: int) -> Team:
-    """The threads; SystemFault where the system allows no more."""
+    """The threads, fewer where the system allows no more; SystemFault where it allows none."""
     try:
         return Team(threads)
     except RuntimeError as error:
-        raise SystemFault(f"{threads} threads cannot be started ({error}); try --threads 1") from None
+        raise shortage(error) or error from None
 
 
 def is_direct(network: Network) -> bool:

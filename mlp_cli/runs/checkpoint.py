@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from mlp_cli import opening
-from mlp_cli.errors import CheckpointError, SystemFault
+from mlp_cli.errors import CheckpointError, SystemFault, shortage
 from mlp_cli.runs import files
 
 FORMAT_VERSION = 1
@@ -121,6 +121,8 @@ def _load(path: Path) -> tuple[bytes, bytes]:
             file.seek(0)
             content = file.read(size)
     except (OSError, ValueError) as error:  # ValueError: the path itself is impossible, with a NUL in it
+        if fault := shortage(error, str(path)):
+            raise fault from error
         raise CheckpointError(
             f"{path}: cannot read this checkpoint: {files.reason(error)}; give a checkpoint file or a run directory"
         ) from error

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mlp_cli import opening
 from mlp_cli.errors import SystemFault
+from mlp_cli.interrupts import unfinished
 from mlp_cli.memory import size_text
 
 # How long a named pipe is given to find a reader.
@@ -41,7 +42,9 @@ _REMEDIES = {
     errno.ENOTEMPTY: "move the folder of that name out of the way",
     errno.ELOOP: "remove the link that leads to itself",
     errno.ENXIO: "start a program that reads from this pipe first, or name a file",
-    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs, the system can open no more files",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or choose another disk",
 }
 
 # Some network and user-space file systems cannot fsync a folder, and one that may be written but not read cannot be
@@ -73,12 +76,13 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
         old = _old_file(path)
         mode = stat.S_IMODE(old.st_mode) & 0o777 if old else 0o666
         try:
-            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as descriptor:
-                if old:
-                    _resemble(descriptor, old)
-                _write(descriptor, *parts)
-                _call(os.fsync, descriptor)
-            _call(os.replace, temporary, path)
+            with unfinished(temporary):
+                with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as descriptor:
+                    if old:
+                        _resemble(descriptor, old)
+                    _write(descriptor, *parts)
+                    _call(os.fsync, descriptor)
+                _call(os.replace, temporary, path)
         except FileExistsError:  # what has the temporary name is not ours to delete
             raise
         except OSError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mlp_cli import opening
-from mlp_cli.errors import CheckpointError, SystemFault
+from mlp_cli.errors import CheckpointError, SystemFault, shortage
 from mlp_cli.runs import files
 from mlp_cli.runs.records import to_json
 
@@ -144,6 +144,8 @@ class History:
             yield None
             return
         except OSError as error:
+            if fault := shortage(error, str(self.path)):
+                raise fault from error
             remedy = getattr(error, "remedy", "check its permissions")
             raise CheckpointError(f"{self.path}: cannot read it: {files.reason(error)}; {remedy}") from error
         with file:
