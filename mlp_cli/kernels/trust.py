@@ -1,5 +1,6 @@
 """Whose files may be executed: those of this user and of root that nobody else may write to."""
 
+import errno
 import os
 import pwd
 import stat
@@ -43,6 +44,8 @@ def require_trusted_folder(folder: Path) -> None:
             found = os.stat(path, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             continue
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         # in a sticky folder, /tmp for one, everybody has names, and nobody may change those of others
         is_shared = path != real and found.st_mode & stat.S_ISVTX
         if not (is_shared and found.st_uid in (0, os.geteuid())):
