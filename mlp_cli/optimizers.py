@@ -19,6 +19,19 @@ RADAM_THRESHOLD = 5.0
 # Powers are computed, and kept, for so many updates at a time: an epoch of a small net has few.
 POWER_BLOCK = 4096
 
+# Which moments are sums or means of squares, or sizes of steps, and so never negative.
+SQUARES = {
+    "adagrad": ("moment1",),
+    "adadelta": ("moment1", "moment2"),
+    "rmsprop": ("moment1",),
+    "adam": ("moment2",),
+    "adamw": ("moment2",),
+    "adamax": ("moment2",),
+    "nadam": ("moment2",),
+    "radam": ("moment2",),
+    "rprop": ("moment2",),
+}
+
 
 def is_plain(optimizer) -> bool:
     """Whether this is gradient descent without moments."""

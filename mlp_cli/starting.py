@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mlp_cli import metrics
+from mlp_cli import metrics, saved
 from mlp_cli.data import Dataset
 from mlp_cli.errors import CheckpointError, ConfigError
 from mlp_cli.evaluation import training_metrics
 from mlp_cli.kernels import layout
 from mlp_cli.model import Model
 from mlp_cli.network.network import load_initial
+from mlp_cli.progress import Progress
 from mlp_cli.runs import checkpoint as checkpoints
 from mlp_cli.runs.directory import find_model
 from mlp_cli.trainer import Trainer, batch_size
@@ -71,20 +72,23 @@ def take_initial(model: Model) -> None:
 def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
     """Go on from a checkpoint of this run: same data, and a config that differs in nothing that shapes the past.
 
-    ConfigError where either differs, with the difference.
+    ConfigError where either differs, with the difference. CheckpointError where the checkpoint does not hold together.
     """
     meta, source = checkpoint.meta, str(checkpoint.path)
-    if meta.get("fingerprint") != trainer.dataset.fingerprint:
+    _, position = Model.described(checkpoint)
+    if meta["fingerprint"] != trainer.dataset.fingerprint:
         raise ConfigError(
             f"{source}: the data are not those that the run was begun with; restore them, "
             "or start afresh in another directory or with --force"
         )
-    changes = differences(_shaping(meta.get("config", {})), _shaping(trainer.config.resolved()))
+    changes = differences(_shaping(meta["config"]), _shaping(trainer.config.resolved()))
     if changes:
         raise ConfigError(
             f"{source}: the run was begun with another config ({_shortened(changes)}); undo the change, "
             "or start afresh in another directory or with --force"
         )
+    with saved.refused(source):
+        _check_against_data(trainer, checkpoint, position)
     trainer.restore(meta, checkpoint.tensors, source)
     _warn_of_new_total(trainer, meta["config"])
     if trainer.snapshots:
@@ -99,6 +103,20 @@ def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
     if kept < trainer.progress.epoch:
         trainer.listener.warn(f"{trainer.run.metrics_path}: {trainer.progress.epoch - kept} lines are missing")
     trainer.interrupts.so_far = f"the run stays at step {trainer.progress.step}; go on with --resume"
+
+
+def _check_against_data(trainer: Trainer, checkpoint: checkpoints.Checkpoint, position: Progress) -> None:
+    """ValueError where a run on these rows cannot have left such a checkpoint under this name."""
+    epochs, rest, steps = position.epoch, position.epoch_step, trainer.steps_per_epoch
+    # fewer steps than that are those of epochs that a limit cut short
+    if rest > steps or position.step > epochs * steps + rest:
+        raise ValueError(f"position: with {steps} steps an epoch, step {position.step} is not in epoch {epochs + 1}")
+    if checkpoint.tensors[saved.TOTALS][layout.TOTAL_ROWS] != min(rest * trainer.batch_size, len(trainer.rows)):
+        raise ValueError(f"{saved.TOTALS} are not those of {rest} steps")
+    if (position.best_epoch is not None) != (trainer.keeps_best and position.best_score is not None):
+        raise ValueError("position: best_epoch does not fit the validation rows")
+    if checkpoint.path not in (trainer.run.best_path, trainer.run.checkpoint_path(position.step)):
+        raise ValueError(f"position: step {position.step} is not that of its name")
 
 
 def _warn_of_best(trainer: Trainer) -> None:
@@ -162,8 +180,6 @@ def differences(before: dict, after: dict) -> list[str]:
 
 def _no_totals(model: Model) -> np.ndarray:
     """Running sums of no rows, to see which metrics they give."""
-    classes = model.coding.classes
-    body = classes**2 * (classes <= 256) if classes else model.coding.outputs * layout.TARGET_TOTALS
-    totals = np.zeros(layout.TOTALS_HEAD + body)
+    totals = np.zeros(model.coding.totals_size)
     totals[layout.TOTALS_HEAD :] = 1.0
     return totals

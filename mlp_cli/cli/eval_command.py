@@ -90,7 +90,7 @@ def _class_record(found, network):
 
 def _split_of_run(network, saved, split, path):
     """The rows of a split, cut from the run's data exactly as training did."""
-    from mlp_cli.errors import ConfigError, DataError
+    from mlp_cli.errors import CheckpointError, ConfigError, DataError
     from mlp_cli.model import load_data
 
     dataset = load_data(network.config, memory="either")
@@ -98,6 +98,10 @@ def _split_of_run(network, saved, split, path):
         raise DataError(
             f"{path}: the data files have changed since training, so its splits are no longer the same rows; "
             "restore them, or name the file to evaluate"
+        )
+    if not network.preprocessing.matches(dataset.preprocessing):
+        raise CheckpointError(
+            f"{path}: its config and its preprocessing do not read the same columns; use another checkpoint of the run"
         )
     parts = {name: getattr(dataset, name) for name in SPLITS}
     if split is None:

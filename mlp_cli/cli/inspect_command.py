@@ -55,6 +55,7 @@ def _from_model(path):
     import json
 
     from mlp_cli.model import Model
+    from mlp_cli.opening import open_file
     from mlp_cli.runs import checkpoint
     from mlp_cli.runs.directory import RunDirectory, find_model
 
@@ -67,7 +68,8 @@ def _from_model(path):
             {"step": step, "path": str(at), "valid": checkpoint.is_valid(at)} for step, at in run.step_checkpoints()
         ]
         try:
-            facts["summary"] = json.loads(run.summary_path.read_text())
+            with open_file(run.summary_path) as file:
+                facts["summary"] = json.loads(file.read())
         except (OSError, ValueError, RecursionError):
             facts["summary"] = None
     return Model.from_checkpoint(saved), facts

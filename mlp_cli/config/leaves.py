@@ -18,6 +18,7 @@ from mlp_cli.config.yaml_loader import FLOAT
 
 REFUSED = "refused"  # the type of our pydantic errors
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh])", re.ASCII)
+MOST = 2**53  # what is counted: beyond it float64 no longer tells two neighbours apart
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 HABITS = {"yes": "true", "on": "true", "no": "false", "off": "false"}  # the booleans of old YAML
 
@@ -153,7 +154,7 @@ class Integer(Number):
     json_type = "integer"
 
     def accepts(self, value):
-        return type(value) is int and self._within(value)
+        return type(value) is int and abs(value) <= max(MOST, self.at_most or 0) and self._within(value)
 
     def convert(self, value):
         return value
@@ -161,6 +162,8 @@ class Integer(Number):
     def hint(self, value):
         if type(value) is float and value.is_integer() and abs(value) < 1e15 and self._within(value):
             return f": write {int(value)}"
+        if type(value) is int and value > MOST:
+            return f", which is too large: at most {MOST}"
         return super().hint(value)
 
 

@@ -105,6 +105,12 @@ class Preprocessing:
             lines.append(f"... and {len(self.known.features) - DESCRIBED_COLUMNS} more columns")
         return lines
 
+    def matches(self, other):
+        """Whether another one reads the same columns as the same inputs, targets and classes."""
+        mine, theirs = self.task, other.task
+        of_task = (mine.kind, mine.targets, mine.classes) == (theirs.kind, theirs.targets, theirs.classes)
+        return of_task and self.feature_names == other.feature_names
+
     # ---- applied to rows
 
     def transform(self, source, need_target, keep=(), name=None):

@@ -102,3 +102,7 @@ def _check_arrays(facts: PreprocessingFacts, arrays: dict[str, np.ndarray]) -> N
         # an infinite scale marks a column that was constant in training
         if np.isnan(array).any() or (name != "scale" and np.isinf(array).any()):
             raise ValueError(f"preprocessing.{name} is not finite")
+        if name in ("scale", "target_scale") and not (array > 0).all():
+            raise ValueError(f"preprocessing.{name} is not positive")
+        if name == "quantiles" and (np.diff(array, axis=1) < 0).any():
+            raise ValueError("preprocessing.quantiles do not rise")

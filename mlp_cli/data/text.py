@@ -43,6 +43,11 @@ def clean(raw, source, encoding=None):
 
 def _refuse_wide_text(head, source):
     """DataError when the first bytes look like UTF-16 or UTF-32: a byte order mark, or every other byte is NUL."""
+    if head.startswith(UTF8_MARK) and head.count(b"\0") * 3 > len(head):
+        raise DataError(
+            f"{source}: begins with the byte order mark of UTF-8 and goes on as UTF-16 or UTF-32, so no encoding reads "
+            "it; save it as UTF-8"
+        )
     for mark, name in BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             raise DataError(f"{source}: is {name.upper()} text; set data.encoding: {name}, or save it as UTF-8")

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlp_cli.kernels import layout
 from mlp_cli.vocab import FUSED
 
 HINGE_LOSSES = ("hinge", "squared_hinge")
+MOST_CONFUSED = 256  # classes; a confusion matrix of more would not be kept while training
 BLOCK_ROWS = 1 << 16  # to judge at a time, since NumPy finds numbers twice as long as those that are kept
 # Above which pre-activation the output is above 1/2; a softmax has no single unit.
 FUSED_MIDDLE = {"sigmoid": 0.0, "exponential": -0.6931471805599453, "softmax": 0.0}
@@ -38,6 +40,17 @@ class Coding:
     def target_high(self) -> float:
         """The high target after label smoothing: 1 - e + e / K."""
         return self.high - (self.high - self.low) * (self.smoothing - self.smoothing / self._spread)
+
+    @property
+    def keeps_confusion(self) -> bool:
+        """Whether an epoch's running sums have a confusion matrix."""
+        return 0 < self.classes <= MOST_CONFUSED
+
+    @property
+    def totals_size(self) -> int:
+        """How many running sums an epoch has (`layout`)."""
+        body = self.classes**2 * self.keeps_confusion if self.classes else self.outputs * layout.TARGET_TOTALS
+        return layout.TOTALS_HEAD + body
 
     @property
     def _spread(self) -> int:

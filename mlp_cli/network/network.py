@@ -21,7 +21,11 @@ class Network:
     All vectors are flat, padded and of the config's dtype; `tensors` and `load` speak in checkpoint names and shapes.
     """
 
-    def __init__(self, config, features: int, coding: Coding):
+    def __init__(self, config, features: int, coding: Coding, allocate: bool = True):
+        """Without `allocate`, it is known what the network is made of, but it has no numbers until `allocate()`.
+
+        SystemFault where memory has no room for them.
+        """
         self.config, self.features, self.coding = config, features, coding
         self.dtype = np.dtype(config.dtype)
         last = config.network.layers[-1].activation.name
@@ -32,6 +36,11 @@ class Network:
         self.program = build(*arguments, training=False)
         self.optimizer_code = kernel_code(config.optimizer, optimizer_kernels.PLAIN_SGD)
         self.moment_count = optimizer_kernels.moments_of(self.optimizer_code)
+        if allocate:
+            self.allocate()
+
+    def allocate(self) -> None:
+        """Make room for the parameters and the running statistics. SystemFault where memory has none."""
         memory.require(
             self.program.parameter_size * self.dtype.itemsize,
             f"The network's {self.program.parameter_count:,} parameters need",

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from mlp_cli.errors import CheckpointError, SystemFault
+from mlp_cli.opening import NotAFile, open_file
 from mlp_cli.runs import files
 
 FORMAT_VERSION = 1
@@ -115,14 +115,13 @@ def _digest_position(header: bytes, digest: str) -> int | None:
 def _load(path: Path) -> tuple[bytes, bytes]:
     """The first bytes of the file up to the end of its header, and all of them."""
     try:
-        # Asked before opening it: to open a named pipe is to wait for its writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise CheckpointError(f"{path}: expected a checkpoint file; this is a folder, a pipe or a device")
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             header = _load_header(path, file, size)
             file.seek(0)
             content = file.read(size)
+    except NotAFile as found:
+        raise CheckpointError(f"{path}: expected a checkpoint file; this is {found.what}") from None
     except (OSError, ValueError) as error:  # ValueError: the path itself is impossible, with a NUL in it
         raise CheckpointError(
             f"{path}: cannot read this checkpoint: {files.reason(error)}; give a checkpoint file or a run directory"
@@ -202,7 +201,7 @@ def _verified_digest(path: Path, header: bytes, content: bytes, meta: dict) -> s
 
 def _check_version(path: Path, meta: dict) -> None:
     version = meta.get("format_version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise _damaged(path, "its format version is missing")
     if version > FORMAT_VERSION:
         raise CheckpointError(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from mlp_cli.errors import CheckpointError, SystemFault
+from mlp_cli.opening import open_file
 from mlp_cli.runs import files
 from mlp_cli.runs.records import to_json
 
@@ -118,7 +119,8 @@ class History:
 
     def _content(self) -> bytes:
         try:
-            return self.path.read_bytes()
+            with open_file(self.path) as file:
+                return file.read()
         except FileNotFoundError:
             return b""
         except OSError as error:
