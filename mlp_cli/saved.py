@@ -17,6 +17,7 @@ from mlp_cli.network.coding import Coding, class_weights
 from mlp_cli.network.network import MOMENTS, Network, find
 from mlp_cli.optimizers import SQUARES
 from mlp_cli.progress import Progress
+from mlp_cli.wording import cut, quoted
 
 PREPROCESSING = "preprocessing."
 OPTIMIZER = "optimizer."
@@ -32,7 +33,7 @@ def refused(source: str) -> Iterator[None]:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ConfigError, DataError) as error:
         # whoever wrote it is known by the digest, but not which version of mlp that was
-        what = "; ".join(str(error).splitlines())[:500]
+        what = cut("; ".join(str(error).splitlines()), 500)
         raise CheckpointError(
             f"{source}: its description does not hold together ({what}); was it written by another version of mlp?"
         ) from None
@@ -44,7 +45,7 @@ def check_names(meta: dict) -> None:
         if name not in meta:
             raise ValueError(f"{name} is missing")
     if unknown := sorted(meta.keys() - set(FACTS)):
-        raise ValueError(f"{unknown[0][:60]!r} is unknown")
+        raise ValueError(f"{quoted(unknown[0])} is unknown")
 
 
 def check_facts(meta: dict, config, task) -> Progress:
@@ -93,7 +94,7 @@ def check_tensors(tensors: dict[str, np.ndarray], network: Network, at: Progress
     _check_type(totals, np.dtype(np.float64), TOTALS)
     known = floats.keys() | {TOTALS}
     if unknown := [name for name in tensors if name not in known and not name.startswith(PREPROCESSING)]:
-        raise ValueError(f"the tensor {unknown[0][:60]!r} is unknown")
+        raise ValueError(f"the tensor {quoted(unknown[0])} is unknown")
     for name in floats:
         if name in moments:
             _check_moment(tensors[name], name, network.config.optimizer.name)

@@ -16,6 +16,7 @@ from mlp_cli.runs import checkpoint as checkpoints
 from mlp_cli.runs.directory import find_model
 from mlp_cli.trainer import Trainer, batch_size
 from mlp_cli.vocab import NEED_TOTAL
+from mlp_cli.wording import cut, listed, quoted
 
 # What may differ between a run and its resumption; a schedule that needs the total follows the new one.
 MAY_CHANGE = ("epochs", "max_steps", "max_time", "checkpoint", "early_stopping.patience")
@@ -42,7 +43,7 @@ def _check_metric(model: Model, dataset: Dataset, metric: str, key: str) -> None
         where, remedy = "without validation rows", ", or set data.split.validation"
     if metric not in known:
         raise model.config.error(
-            key, f"a {model.task.kind} {where} has no {metric!r}; choose among {', '.join(known)}{remedy}"
+            key, f"a {model.task.kind} {where} has no {quoted(metric)}; choose among {listed(known, 24)}{remedy}"
         )
 
 
@@ -175,7 +176,8 @@ def _shortened(changes: list[str]) -> str:
 def differences(before: dict, after: dict) -> list[str]:
     """Lines `key: before -> after` for what differs."""
     keys = sorted(before.keys() | after.keys())
-    return [f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)]
+    changed = [key for key in keys if before.get(key) != after.get(key)]
+    return [f"{cut(key)}: {cut(str(before.get(key)))} -> {cut(str(after.get(key)))}" for key in changed]
 
 
 def _no_totals(model: Model) -> np.ndarray:

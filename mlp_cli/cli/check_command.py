@@ -26,6 +26,7 @@ def command(arguments, as_json, quiet):
     from mlp_cli.gradient_check import TOLERANCE, check_gradients
     from mlp_cli.model import Model, load_data
     from mlp_cli.starting import check, take_initial
+    from mlp_cli.wording import listed
 
     console = Console(quiet, as_json)
     precise = config.model_copy(update={"dtype": "float64"})
@@ -54,7 +55,7 @@ def command(arguments, as_json, quiet):
     failed = [block.name for block in blocks if not block.passed]
     if failed:
         raise CheckFailed(
-            f"The gradient check failed for {', '.join(failed)}: relative errors above {TOLERANCE:g}. "
+            f"The gradient check failed for {listed(failed)}: relative errors above {TOLERANCE:g}. "
             "This is a fault of mlp: please report it with the config"
         )
     console.result(f"Config and data are good; gradients agree with central differences to {TOLERANCE:g}.")

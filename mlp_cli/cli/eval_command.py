@@ -128,11 +128,14 @@ def _requirement(text):
 
 def _insist(requirements, metrics):
     from mlp_cli.errors import ConfigError, RequirementNotMet
+    from mlp_cli.wording import listed, quoted
 
     failed = []
     for name, comparison, number, text in requirements:
         if name not in metrics:
-            raise ConfigError(f"--require {text!r}: there is no metric {name!r}; there are {', '.join(metrics)}")
+            raise ConfigError(
+                f"--require {quoted(text)}: there is no metric {quoted(name)}; there are {listed(metrics, 24)}"
+            )
         if not COMPARE[comparison](metrics[name], number):
             failed.append(f"{name} is {metric(metrics[name])}, required is {comparison} {number:g}")
     if failed:

@@ -6,6 +6,7 @@ import click
 
 from mlp_cli.cli import options
 from mlp_cli.cli.console import Console, count, layer_table, metric, table
+from mlp_cli.wording import listed
 
 # The rows of a full batch where only a checkpoint is at hand.
 ASSUMED_ROWS = 1024
@@ -112,8 +113,8 @@ def _report(facts):
     if position:
         lines.append(f"  after {count(position['epoch'])} epochs, {count(position['step'])} steps"
                      + (f"; best epoch {position['best_epoch']}" if position["best_epoch"] else ""))  # fmt: skip
-    target = ", ".join(facts["targets"])
-    classes = f" of {len(facts['classes'])} classes: {', '.join(facts['classes'][:12])}" if facts["classes"] else ""
+    target = listed(facts["targets"])
+    classes = f" of {len(facts['classes'])} classes: {listed(facts['classes'])}" if facts["classes"] else ""
     lines.append(f"{facts['task'].capitalize()} of {target}{classes}")
     lines.append(f"  loss {facts['loss']}, optimizer {facts['optimizer']}, {facts['dtype']}")
     if "rows" in facts:

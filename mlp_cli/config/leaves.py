@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pydantic_core import PydanticCustomError, core_schema
 
 from mlp_cli.config.yaml_loader import FLOAT
+from mlp_cli.wording import cut
 
 REFUSED = "refused"  # the type of our pydantic errors
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh])", re.ASCII)
@@ -40,8 +41,7 @@ def show(value):
         return "a list" if value else "an empty list"
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    return cut(repr(value))
 
 
 def nearest(word, choices):

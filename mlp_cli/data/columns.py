@@ -3,8 +3,9 @@
 import difflib
 from dataclasses import dataclass
 
-from mlp_cli.data.reading import Known, listed, plain, plural, quoted
+from mlp_cli.data.reading import Known
 from mlp_cli.errors import DataError, OptionError
+from mlp_cli.wording import listed, plain, plural, quoted
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import numpy as np
 from mlp_cli.data import checks, sources, state, target
 from mlp_cli.data.arrays import ArrayTable
 from mlp_cli.data.columns import match
-from mlp_cli.data.reading import Known, Reading, listed, plain, plural, quoted
+from mlp_cli.data.reading import Known, Reading
 from mlp_cli.data.scaling import Scaling
 from mlp_cli.data.stored import StoredRows
 from mlp_cli.data.target import Task
 from mlp_cli.errors import DataError, OptionError
 from mlp_cli.kernels.layout import ELEMENTS
+from mlp_cli.wording import listed, plain, plural, quoted
 
 DESCRIBED_COLUMNS = 40
 

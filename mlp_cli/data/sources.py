@@ -14,11 +14,12 @@ from pathlib import Path
 
 from mlp_cli import memory
 from mlp_cli.data.arrays import array_table, is_idx, read_idx, read_npy, read_npz
-from mlp_cli.data.reading import READ_BYTES, bytes_that_follow, quoted
+from mlp_cli.data.reading import READ_BYTES, bytes_that_follow
 from mlp_cli.data.table import read_table
 from mlp_cli.data.text import clean
 from mlp_cli.errors import DataError, OptionError, SystemFault
 from mlp_cli.opening import NotAFile, open_file
+from mlp_cli.wording import quoted
 
 GZIP = b"\x1f\x8b"
 NPY = b"\x93NUMPY"

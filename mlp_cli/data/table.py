@@ -11,9 +11,10 @@ import numpy as np
 
 from mlp_cli import memory
 from mlp_cli.data import cells
-from mlp_cli.data.reading import listed, plural, quoted, refuse_many_columns, refuse_repeats
+from mlp_cli.data.reading import refuse_many_columns, refuse_repeats
 from mlp_cli.data.text import Lines, clean
 from mlp_cli.errors import DataError
+from mlp_cli.wording import listed, plural, quoted
 
 DELIMITERS = ("\t", ";", ",")  # a file with decimal commas has `,` in each row as well, so `;` is tried before it
 SNIFFED_RECORDS = 20

@@ -8,8 +8,8 @@ import codecs
 import io
 import re
 
-from mlp_cli.data.reading import quoted
 from mlp_cli.errors import DataError, OptionError
+from mlp_cli.wording import quoted
 
 BYTE_ORDER_MARKS = {
     b"\xff\xfe\x00\x00": "utf-32",

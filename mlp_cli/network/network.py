@@ -11,6 +11,7 @@ from mlp_cli.network.coding import Coding
 from mlp_cli.network.initial import initial_value
 from mlp_cli.network.program import Parameter, Program, build
 from mlp_cli.optimizers import kernel_code, rprop_initial
+from mlp_cli.wording import sizes
 
 MOMENTS = ("moment1", "moment2")
 
@@ -126,7 +127,7 @@ def find(tensors: dict, name: str, shape: tuple, source: str) -> np.ndarray:
         raise CheckpointError(f"{source}: the tensor {name} is missing; the checkpoint is of another network")
     if tensors[name].shape != shape:
         raise CheckpointError(
-            f"{source}: expected {name} of shape {shape}; got {tensors[name].shape}. "
+            f"{source}: expected {name} of shape {sizes(shape)}; got {sizes(tensors[name].shape)}. "
             "The checkpoint is of another network"
         )
     return tensors[name]

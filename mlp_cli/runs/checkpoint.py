@@ -17,6 +17,7 @@ import numpy as np
 from mlp_cli.errors import CheckpointError, SystemFault
 from mlp_cli.opening import NotAFile, open_file
 from mlp_cli.runs import files
+from mlp_cli.wording import quoted
 
 FORMAT_VERSION = 1
 
@@ -151,11 +152,11 @@ def _tensor_table(path: Path, header: bytes) -> dict[str, dict]:
             case {"dtype": str(dtype), "data_offsets": [int(begin), int(end)]} if 0 <= begin <= end:
                 if dtype not in _DTYPES:
                     raise CheckpointError(
-                        f"{path}: the array {_short(name)} has type {_short(dtype)}, which no checkpoint of mlp holds; "
+                        f"{path}: the array {quoted(name)} has type {quoted(dtype)}, which no checkpoint of mlp holds; "
                         "give a file that mlp train wrote"
                     )
             case _:
-                raise _damaged(path, f"the header's entry for {_short(name)} makes no sense")
+                raise _damaged(path, f"the header's entry for {quoted(name)} makes no sense")
     return table
 
 
@@ -217,15 +218,9 @@ def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise _damaged(path, f"safetensors says: {_short(error)}") from error
+        raise _damaged(path, f"safetensors says: {quoted(error)}") from error
     # The library returns them in an order that changes from call to call.
     return {name: tensors[name] for name in sorted(tensors)}
-
-
-def _short(text: object) -> str:
-    """Something out of a file for a message: in quotes, on one line, and cut where it is long."""
-    quoted = repr(str(text))
-    return quoted if len(quoted) <= 100 else quoted[:97] + "..."
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
