@@ -6,14 +6,14 @@ import numpy as np
 
 from mlp_cli import metrics, saved
 from mlp_cli.data import Dataset
-from mlp_cli.errors import CheckpointError, ConfigError
+from mlp_cli.errors import CheckpointError, ConfigError, Diverged
 from mlp_cli.evaluation import training_metrics
 from mlp_cli.kernels import layout
 from mlp_cli.model import Model
 from mlp_cli.network.network import load_initial
 from mlp_cli.progress import Progress
 from mlp_cli.runs import checkpoint as checkpoints
-from mlp_cli.runs.directory import find_model
+from mlp_cli.runs.ending import chosen_model
 from mlp_cli.trainer import Trainer, batch_size
 from mlp_cli.vocab import NEED_TOTAL
 from mlp_cli.wording import cut, listed, quoted
@@ -57,16 +57,17 @@ def begin(trainer: Trainer) -> None:
 def take_initial(model: Model) -> None:
     """Give a new model the parameters of `network.initial`, if the config names a checkpoint or a run there.
 
-    CheckpointError where it cannot be read, ConfigError where it is of another network.
+    CheckpointError where it cannot be read, Diverged where that run has no result, ConfigError where it is of another
+    network.
     """
     initial = model.config.network.initial
     if initial is None:
         return
     try:
-        path = find_model(Path(initial))
+        path, _ = chosen_model(Path(initial))
         tensors = checkpoints.read(path).tensors
-    except CheckpointError as error:
-        raise CheckpointError(f"{model.config.where('network.initial')}: {error}") from None
+    except (CheckpointError, Diverged) as error:
+        raise type(error)(f"{model.config.where('network.initial')}: {error}") from None
     load_initial(model.network, tensors, str(path))
 
 

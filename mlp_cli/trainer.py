@@ -369,12 +369,14 @@ class Trainer:
         if self.progress.rollbacks >= MAX_ROLLBACKS:
             return Diverged(
                 f"Diverged: {where}, after {MAX_ROLLBACKS} rollbacks that each halved the rate. "
-                "Look for outliers in the data, or choose another loss or activation"
+                "Look for outliers in the data, or choose another loss or activation",
+                where,
             )
         kept = f"; the last good checkpoint stays in {self.run.path}" if self.run.step_checkpoints() else ""
         return Diverged(
             f"Diverged: {where}{kept}. Try a lower learning_rate.initial, optimizer.clip_norm: 1.0, "
-            "or look for outliers in the data"
+            "or look for outliers in the data",
+            where,
         )
 
 

@@ -30,7 +30,7 @@ def complain(text: str) -> None:
 
 
 class Console:
-    """`quiet` leaves only errors on stderr and does not touch the results; `as_json` keeps stdout for JSON."""
+    """`quiet` leaves only warnings and errors on stderr, and all results; `as_json` keeps stdout for JSON."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False):
         self.quiet, self.as_json = quiet, as_json
@@ -57,10 +57,9 @@ class Console:
             self._write(sys.stderr, harmless(bounded(text)) + "\n")
 
     def warn(self, text: str) -> None:
-        """A warning, on stderr."""
+        """A warning, on stderr: without it a result would be taken for another one, so `quiet` does not hide it."""
         word = "\x1b[33mWarning:\x1b[0m" if self.has_colour else "Warning:"
-        if not self.quiet:
-            self._write(sys.stderr, f"{word} {harmless(bounded(text))}\n")
+        self._write(sys.stderr, f"{word} {harmless(bounded(text))}\n")
 
     def result(self, text: str) -> None:
         """The answer, on stdout; under --json it is said there by `emit` instead."""

@@ -47,12 +47,13 @@ def command(model, data, split, require, threads, as_json, quiet):
     from mlp_cli.model import Model
     from mlp_cli.network.footprint import require_to_measure
     from mlp_cli.runs import checkpoint
-    from mlp_cli.runs.directory import find_model
+    from mlp_cli.runs.ending import chosen_model
 
     console = Console(quiet, as_json)
-    path = find_model(Path(model))
+    path, remark = chosen_model(Path(model))
     saved = checkpoint.read(path)
     network = Model.from_checkpoint(saved)
+    options.tell_of_checkpoint(console, saved, remark)
     if data:
         source = options.data_source(data, "DATA")
         part, name = network.preprocessing.transform(source, need_target=True), None

@@ -50,10 +50,11 @@ def command(arguments, out, resume, force, threads, as_json, quiet):
 def _train(configs, overrides, out, resume, force, threads, console, interrupts):
     from mlp_cli import config as config_package
 
-    config = config_package.load(configs, overrides)
+    config = config_package.load(configs, overrides, options.tell_of_merging(console, "train"))
 
     from mlp_cli.model import Model, load_data
     from mlp_cli.runs.directory import RunDirectory
+    from mlp_cli.runs.ending import recorded
     from mlp_cli.starting import begin, check, take_initial
     from mlp_cli.starting import resume as resume_run
     from mlp_cli.trainer import Listener, Trainer
@@ -87,14 +88,16 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
         run.save_config(config_package.dump(config))
         console.say(f"{_plural(trainer.machine.training_threads, 'thread')}, {trainer.batch_size} rows a step")
         console.emit(_start_event(config, dataset, model, run, trainer))
-        with resumable(run):
+        with resumable(run), recorded(run, progress.warn) as ending:
             try:
                 result = fit(trainer)
             finally:
                 progress.close()
                 machine.close()
+                ending.epoch, ending.step = trainer.progress.epoch, trainer.progress.step
             summary = _summary(dataset, model, trainer, result)
             run.write_summary(summary)
+            ending.reason = result.reason
         _conclude(console, model, run, result)
         console.emit({"event": "end", "run": str(run.path), **summary})
 

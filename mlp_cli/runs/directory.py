@@ -6,6 +6,7 @@ runs/digits-001/
     checkpoints/step-0000012345.safetensors   the newest few
     checkpoints/best.safetensors              the result: the best on the validation split, else the last
     summary.json                              written at the end
+    state.json                                how it ended: finished, interrupted, diverged or failed (`ending`)
     lock                                      who is writing
 """
 
@@ -44,6 +45,7 @@ class RunDirectory:
         self.checkpoints_path = self.path / "checkpoints"
         self.best_path = self.checkpoints_path / "best.safetensors"
         self.summary_path = self.path / "summary.json"
+        self.state_path = self.path / "state.json"
         self.lock_path = self.path / "lock"
         self.history = History(self.metrics_path)
         self._lock = Lock(self.lock_path)
@@ -257,12 +259,12 @@ class RunDirectory:
         """
         self._delete([self.best_path])
         self._delete(self._checkpoint_files())
-        self._delete([self.summary_path, self.metrics_path, self.config_path, *self._leftovers()])
+        self._delete([self.summary_path, self.state_path, self.metrics_path, self.config_path, *self._leftovers()])
 
     def _leftovers(self) -> list[Path]:
         """Temporary files that a killed process, or one whose disk failed, did not come to rename or delete."""
         suffix = files.TEMPORARY_SUFFIX
-        plain = [path.with_name(path.name + suffix) for path in (self.config_path, self.summary_path)]
+        plain = [path.with_name(path.name + suffix) for path in (self.config_path, self.summary_path, self.state_path)]
         present = [path for path in plain if path.exists()]
         return present + [path for path in self._checkpoint_files() if path.name.endswith(suffix)]
 
