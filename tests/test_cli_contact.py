@@ -22,10 +22,11 @@ def test_configs_that_become_one_run(command, whole):
     assert "One run of 2 configs, merged in this order: one.yaml, part.yaml\n" in done.err
     assert "Warning" not in done.err
     done = good(command, "one.yaml", "two.yaml", "it's.yaml", "part.yaml", "--quiet")
+    files = "one.yaml two.yaml 'it'\"'\"'s.yaml'"
     assert done.err == (
         "Warning: one.yaml, two.yaml, it's.yaml each have data and a network of their own, and are merged into ONE "
-        f"run, in which the last one wins; to {command} each of them: for config in one.yaml two.yaml 'it'\"'\"'s.yaml'; "
-        f'do mlp {command} "$config"; done\n'
+        f'run, in which the last one wins; to {command} each of them: for config in {files}; do mlp {command} "$config"; '
+        "done\n"
     )
     assert "configs" not in good(command, "one.yaml", "seed=4").err
 
