@@ -58,12 +58,14 @@ def step_coefficients(config, rates: np.ndarray, first: int) -> np.ndarray:
     """
     optimizer = config.optimizer
     table = np.zeros((len(rates), PLAIN_COLUMNS if is_plain(optimizer) else COLUMNS))
-    table[:, 0] = rates
-    table[:, 1] = 1.0 - rates * weight_decay(config)
     update = np.arange(first, first + len(rates), dtype=np.int64)
     fill = _FILL.get(optimizer.name)
-    if fill and not is_plain(optimizer):
-        fill(table, optimizer, rates, update, config)
+    # options may be of any size: where a coefficient overflows, the weights will, and the run says that it diverged
+    with np.errstate(all="ignore"):
+        table[:, 0] = rates
+        table[:, 1] = 1.0 - rates * weight_decay(config)
+        if fill and not is_plain(optimizer):
+            fill(table, optimizer, rates, update, config)
     return table
 
 

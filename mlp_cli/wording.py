@@ -1,10 +1,13 @@
 """What comes out of files and arguments, as messages quote it: on one line, and of bounded length whatever it is."""
 
+import itertools
 from collections.abc import Iterable
 
 LONGEST = 60  # characters of a quoted value
 MOST_LISTED = 12
 LONGEST_LINE = 2000  # of a message as a whole, however many of its parts are long
+LONGEST_COMPARED = 100  # characters of a word that was perhaps meant to be another one
+MOST_COMPARED = 5000  # others that it may have been meant to be
 KEPT_END = 500  # of them the last, where the remedy stands
 
 
@@ -31,6 +34,19 @@ def listed(names: Iterable[object], limit: int = MOST_LISTED) -> str:
     names = list(names)
     shown = ", ".join(map(plain, names[:limit]))
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def nearest(word: object, choices: Iterable[str]) -> str | None:
+    """The choice that a word was most likely meant to be, or None; neither long words nor many choices are compared."""
+    if not isinstance(word, str) or len(word) > LONGEST_COMPARED:
+        return None
+    import difflib
+
+    some = itertools.islice(choices, MOST_COMPARED)
+    by_spelling = {choice.lower(): choice for choice in some if len(choice) <= LONGEST_COMPARED}
+    beginnings = [choice for choice in by_spelling if len(word) > 2 and choice.startswith(word.lower())]
+    found = beginnings or difflib.get_close_matches(word.lower(), by_spelling, n=1, cutoff=0.6)
+    return by_spelling[found[0]] if found else None
 
 
 def plural(count: int, noun: str) -> str:

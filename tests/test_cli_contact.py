@@ -25,8 +25,8 @@ def test_configs_that_become_one_run(command, whole):
     files = "one.yaml two.yaml 'it'\"'\"'s.yaml'"
     assert done.err == (
         "Warning: one.yaml, two.yaml, it's.yaml each have data and a network of their own, and are merged into ONE "
-        f'run, in which the last one wins; to {command} each of them: for config in {files}; do mlp {command} "$config"; '
-        "done\n"
+        f"run, in which the last one wins; to {command} each of them: for config in {files}; do mlp {command} "
+        '"$config"; done\n'
     )
     assert "configs" not in good(command, "one.yaml", "seed=4").err
 

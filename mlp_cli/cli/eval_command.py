@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import closing
 
 import click
 
@@ -63,7 +64,8 @@ def command(model, data, split, require, threads, as_json, quiet):
         part, name = _split_of_run(network, saved, split, path)
     options.prepare_kernels(console, network.config.dtype)
     require_to_measure(network.network, len(part.x))
-    found = evaluate(network.machine(options.thread_count(threads)), network, part)
+    with closing(network.machine(options.thread_count(threads))) as machine:
+        found = evaluate(machine, network, part)
     console.emit({"rows": found.rows, "split": name, "metrics": found.metrics, **_class_record(found, network)})
     console.result(metrics_table({name or str(data[0]): found.metrics}))
     console.result(f"  rows  {found.rows}")

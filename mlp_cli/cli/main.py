@@ -134,6 +134,12 @@ def _run(arguments: list[str] | None) -> int:
                 "Out of memory: a library cannot be loaded. Free memory, or raise the limit of the process (ulimit -v)"
             )
             return SystemFault.exit_code
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            complain(
+                "The system has no room for another thread. Use --threads 1, end other programs, or raise the limit "
+                "of processes (ulimit -u)"
+            )
+            return SystemFault.exit_code
         if os.environ.get(DEBUG):
             raise
         complain(

@@ -3,6 +3,7 @@
 import math
 import shlex
 import time
+from contextlib import ExitStack, closing
 
 import click
 
@@ -68,10 +69,12 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
         # a mistake here must not leave an empty run behind
         take_initial(model)
 
-    with RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn) as run:
+    with ExitStack() as stack:
+        run = RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn)
+        stack.enter_context(run)
         _introduce(console, dataset, model, run)
         options.prepare_kernels(console, config.dtype)
-        machine = model.machine(threads)
+        machine = stack.enter_context(closing(model.machine(threads)))
         progress = _Bar(console)
         listener = Listener(epoch=progress.epoch, moving=progress.moving, warn=progress.warn)
         trainer = Trainer(model, dataset, machine, run, listener, interrupts)
@@ -93,7 +96,6 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
                 result = fit(trainer)
             finally:
                 progress.close()
-                machine.close()
                 ending.epoch, ending.step = trainer.progress.epoch, trainer.progress.step
             summary = _summary(dataset, model, trainer, result)
             run.write_summary(summary)

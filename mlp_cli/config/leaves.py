@@ -5,7 +5,6 @@ sentence for all its refusals, so a value that fits no branch of a choice is com
 """
 
 import codecs
-import difflib
 import math
 import re
 import sys
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pydantic_core import PydanticCustomError, core_schema
 
 from mlp_cli.config.yaml_loader import FLOAT
-from mlp_cli.wording import cut
+from mlp_cli.wording import cut, nearest
 
 REFUSED = "refused"  # the type of our pydantic errors
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh])", re.ASCII)
@@ -42,16 +41,6 @@ def show(value):
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     return cut(repr(value))
-
-
-def nearest(word, choices):
-    """The choice that `word` was most likely meant to be, or None."""
-    if not isinstance(word, str) or len(word) > 100:
-        return None
-    by_spelling = {choice.lower(): choice for choice in choices}
-    beginnings = [choice for choice in by_spelling if len(word) > 2 and choice.startswith(word.lower())]
-    found = beginnings or difflib.get_close_matches(word.lower(), by_spelling, n=1, cutoff=0.6)
-    return by_spelling[found[0]] if found else None
 
 
 def did_you_mean(word, choices):
