@@ -35,20 +35,26 @@ class Ending:
 def recorded(run: RunDirectory, warn: Callable[[str], None]) -> Iterator[Ending]:
     """Write down how this block ends, with the epoch, the step and, if it ends well, the reason that it leaves there.
 
-    SystemFault where the record of an earlier end cannot be deleted; one that cannot be written is a warning, for it
-    must not hide how the run ended.
+    SystemFault where the record of a good end cannot be written. That of another one must not hide what ended the run,
+    and that of an earlier end, which is deleted first, must not keep it from going on: these are warnings.
     """
     if run.state_path.exists():
-        files.remove(run.state_path)
+        try:
+            files.remove(run.state_path)
+        except SystemFault as fault:
+            warn(f"{fault}. Training goes on; until its end, the end before is on record")
     ending = Ending()
     try:
         yield ending
     except BaseException as error:
         ending.state, ending.reason = _meaning(error)
-        _write(run, ending, warn)
+        try:
+            _write(run, ending)
+        except SystemFault as fault:
+            warn(f"{fault}. How the run ended is not on record")
         raise
     ending.state = "finished"
-    _write(run, ending, warn)
+    _write(run, ending)
 
 
 def read(path: Path) -> Ending | None:
@@ -101,9 +107,6 @@ def _meaning(error: BaseException) -> tuple[str, str]:
     return "failed", text or type(error).__name__
 
 
-def _write(run: RunDirectory, ending: Ending, warn: Callable[[str], None]) -> None:
+def _write(run: RunDirectory, ending: Ending) -> None:
     ending.reason = cut(ending.reason, LONGEST_REASON)
-    try:
-        files.write_atomically(run.state_path, (to_json(asdict(ending)) + "\n").encode("utf-8", "backslashreplace"))
-    except SystemFault as fault:
-        warn(f"{fault}. How the run ended is not on record")
+    files.write_atomically(run.state_path, (to_json(asdict(ending)) + "\n").encode("utf-8", "backslashreplace"))
