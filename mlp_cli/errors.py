@@ -44,9 +44,13 @@ class OptionError(DataError):
 
 
 class Diverged(MlpError):
-    """The loss or the weights are no longer finite."""
+    """The loss or the weights are no longer finite; `reason` says in a few words what was not, and where."""
 
     exit_code = 4
+
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason
 
 
 class SystemFault(MlpError):

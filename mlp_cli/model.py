@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from mlp_cli import config as configs
-from mlp_cli import data
-from mlp_cli.data import Batch, Dataset, Preprocessing, Split, Task
-from mlp_cli.errors import CheckpointError, ConfigError, DataError, OptionError
+from mlp_cli import data, saved
+from mlp_cli.data import Batch, Dataset, Preprocessing, Reading, Split, Task
+from mlp_cli.errors import OptionError
 from mlp_cli.network import footprint
 from mlp_cli.network.coding import Coding, class_weights, code
 from mlp_cli.network.machine import Machine, Rows
 from mlp_cli.network.network import Network
+from mlp_cli.progress import Progress
 from mlp_cli.runs import checkpoint as checkpoints
+from mlp_cli.saved import PREPROCESSING
 from mlp_cli.vocab import CLASS_ACTIVATIONS, CLASS_LOSSES
-
-PREPROCESSING = "preprocessing."
 
 
 @dataclass
@@ -52,30 +52,40 @@ class Model:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: checkpoints.Checkpoint) -> "Model":
-        """The model that a checkpoint holds. CheckpointError where it does not hold together."""
-        meta, source = checkpoint.meta, str(checkpoint.path)
-        try:
+        """The model that a checkpoint holds. CheckpointError where anything in it does not hold together."""
+        model, _ = cls.described(checkpoint)
+        model.network.allocate()
+        model.network.load(checkpoint.tensors, str(checkpoint.path))
+        return model
+
+    @classmethod
+    def described(cls, checkpoint: checkpoints.Checkpoint) -> tuple["Model", Progress]:
+        """(the model, its network without numbers; where its run stood), once all of the checkpoint is checked.
+
+        CheckpointError where anything in it does not hold together. A description that promises millions of units
+        takes no memory.
+        """
+        meta, tensors, source = checkpoint.meta, checkpoint.tensors, str(checkpoint.path)
+        with saved.refused(source):
+            saved.check_names(meta)
             config = configs.from_resolved(meta["config"])
             arrays = {
                 name.removeprefix(PREPROCESSING): value
-                for name, value in checkpoint.tensors.items()
+                for name, value in tensors.items()
                 if name.startswith(PREPROCESSING)
             }
             preprocessing = Preprocessing.from_state(meta["preprocessing"], arrays)
             task = preprocessing.task
             coding = code(config, task)
-            network = Network(config, len(preprocessing.feature_names), coding)
-            weights = _checked_weights(meta["class_weights"], coding)
+            position = saved.check_facts(meta, config, task)
+            weights = saved.read_class_weights(meta["class_weights"], config, task, coding)
+            if preprocessing.reading != Reading.of(config.data):
+                raise ValueError("preprocessing.reading does not fit data")
             if preprocessing.dtype != config.dtype:
                 raise ValueError(f"its preprocessing gives {preprocessing.dtype}, its network takes {config.dtype}")
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ConfigError, DataError) as error:
-            # whoever wrote it is known by the digest, but not which version of mlp that was
-            what = "; ".join(str(error).splitlines())[:500]
-            raise CheckpointError(
-                f"{source}: its description does not hold together ({what}); was it written by another version of mlp?"
-            ) from None
-        network.load(checkpoint.tensors, source)
-        return cls(config, task, preprocessing, coding, network, weights)
+            network = Network(config, len(preprocessing.feature_names), coding, allocate=False)
+            saved.check_tensors(tensors, network, position, source)
+        return cls(config, task, preprocessing, coding, network, weights), position
 
     @classmethod
     def open(cls, path: Path) -> "Model":
@@ -135,15 +145,6 @@ class Model:
         values *= self.task.target_scale
         values += self.task.target_shift
         return values
-
-
-def _checked_weights(weights: list[float] | None, coding: Coding) -> np.ndarray | None:
-    if weights is None:
-        return None
-    found = np.array(weights, np.float64)
-    if found.shape != (coding.classes,) or not np.isfinite(found).all():
-        raise ValueError("its class weights are not one for each class")
-    return found
 
 
 def load_data(config, memory: str | None = None) -> Dataset:

@@ -1,28 +1,40 @@
-"""Opens what must be a regular file: follows no symbolic link, and waits for no pipe, device or socket."""
+"""Opens plain files, and nothing that could make the process wait for ever or write where it should not.
+
+Two doors: `regular` for files of our own, which may be no links, and `open_file` for what the user named, where links
+are followed. A pipe may have no writer, a device no end, and what the system shows as files under /proc and /sys has no
+true size and may block.
+"""
 
 import errno
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
+
+SYSTEM_FOLDERS = ("/proc", "/sys")
+SYSTEM_FILE = "a file of the system, which has no size of its own"
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
-    stat.S_IFDIR: "a folder",
+    stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class NotOurs(OSError):
-    """Something else than a file of our own stands at a path. `strerror` says what it is, `remedy` what to do."""
+class NotAFile(OSError):
+    """Something else than a plain file stands at a path: `found` is what, as in `a named pipe`.
 
-    def __init__(self, path: Path, what: str, remedy: str):
-        super().__init__(errno.EINVAL, what, str(path))
-        self.what, self.remedy = what, remedy
+    `strerror` says so in the middle of a sentence, and `remedy` what to do.
+    """
+
+    def __init__(self, path: str | os.PathLike, found: str, what: str = "", remedy: str = "move it out of the way"):
+        super().__init__(errno.EINVAL, what or f"it is {found}, and a plain file is expected", os.fspath(path))
+        self.found, self.remedy = found, remedy
 
 
 def regular(
@@ -32,27 +44,39 @@ def regular(
     unshared: bool = False,
     opened_by: Callable[[Path, int, int], int] = os.open,
 ) -> int:
-    """The descriptor of a regular file. NotOurs for a link or anything else, at once; OSError as for `os.open`.
+    """The descriptor of a plain file. NotAFile for a link or anything else, at once; OSError as for `os.open`.
 
-    With `unshared` a file with several names (hard links) is NotOurs too: to write to it in place would change what
+    With `unshared` a file with several names (hard links) is refused too: to write to it in place would change what
     the other names mean.
     """
     try:
-        descriptor = opened_by(path, flags | _FLAGS, mode)
+        descriptor = opened_by(path, flags | _FLAGS | os.O_NOFOLLOW, mode)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNOTSUPP):
             require_regular(path)
         raise
+    return _checked(path, descriptor, unshared)
+
+
+def open_file(path: str | os.PathLike, pipes: bool = False) -> BinaryIO:
+    """A plain file to read, or with `pipes` a named pipe too, once it has a writer. NotAFile for anything else.
+
+    OSError where it cannot be opened, ValueError for a path that no system could have.
+    """
+    if pipes and stat.S_ISFIFO(os.stat(path).st_mode):
+        return Path(path).open("rb")
+    # what becomes a pipe between these two looks is refused by the second, and does not block the opening
     try:
-        _check(path, os.fstat(descriptor), unshared)
-    except BaseException:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise NotAFile(path, kind(os.stat(path).st_mode)) from None
         raise
-    return descriptor
+    return os.fdopen(_checked(path, descriptor), "rb")
 
 
 def require_regular(path: Path, unshared: bool = False) -> None:
-    """NotOurs where something else than a regular file has this name; nothing at all is fine."""
+    """NotAFile where something else than a plain file has this name; nothing at all is fine."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -61,13 +85,14 @@ def require_regular(path: Path, unshared: bool = False) -> None:
 
 
 def require_folder(path: Path) -> None:
-    """NotOurs where something else than a folder has this name, a link to a folder included; nothing is fine."""
+    """NotAFile where something else than a folder has this name, a link to a folder included; nothing is fine."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(found.st_mode):
-        raise NotOurs(path, f"it is {kind(found.st_mode)}, and a folder is expected", "move it out of the way")
+        name = kind(found.st_mode)
+        raise NotAFile(path, name, f"it is {name}, and a directory is expected")
 
 
 def kind(mode: int) -> str:
@@ -75,10 +100,37 @@ def kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "a file")
 
 
-def _check(path: Path, found: os.stat_result, unshared: bool) -> None:
+def _checked(path: str | os.PathLike, descriptor: int, unshared: bool = False) -> int:
+    """The descriptor of a plain file; any other is closed."""
+    try:
+        found = os.fstat(descriptor)
+        _check(path, found, unshared)
+        if found.st_dev in _system_devices() or (found.st_size == 0 and _holds_something(descriptor)):
+            raise NotAFile(path, SYSTEM_FILE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(path: str | os.PathLike, found: os.stat_result, unshared: bool) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise NotOurs(path, f"it is {kind(found.st_mode)}, and a plain file is expected", "move it out of the way")
+        raise NotAFile(path, kind(found.st_mode))
     if unshared and found.st_nlink > 1:
-        raise NotOurs(
-            path, f"it is one of {found.st_nlink} names (hard links) of a file", "put a copy of its own in its place"
-        )
+        names = f"it is one of {found.st_nlink} names (hard links) of a file"
+        raise NotAFile(path, "a file of several names", names, "put a copy of its own in its place")
+
+
+def _system_devices() -> set[int]:
+    """Where the system shows files that have no true size."""
+    return {os.stat(folder).st_dev for folder in SYSTEM_FOLDERS if os.path.ismount(folder)}
+
+
+def _holds_something(descriptor: int) -> bool:
+    """Whether a file of no size gives bytes, or would if one waited."""
+    try:
+        return bool(os.pread(descriptor, 1, 0))
+    except BlockingIOError:
+        return True
+    except OSError:  # opened to be written only, or a file in which there is no place
+        return False

@@ -19,6 +19,19 @@ RADAM_THRESHOLD = 5.0
 # Powers are computed, and kept, for so many updates at a time: an epoch of a small net has few.
 POWER_BLOCK = 4096
 
+# Which moments are sums or means of squares, or sizes of steps, and so never negative.
+SQUARES = {
+    "adagrad": ("moment1",),
+    "adadelta": ("moment1", "moment2"),
+    "rmsprop": ("moment1",),
+    "adam": ("moment2",),
+    "adamw": ("moment2",),
+    "adamax": ("moment2",),
+    "nadam": ("moment2",),
+    "radam": ("moment2",),
+    "rprop": ("moment2",),
+}
+
 
 def is_plain(optimizer) -> bool:
     """Whether this is gradient descent without moments."""
@@ -45,12 +58,14 @@ def step_coefficients(config, rates: np.ndarray, first: int) -> np.ndarray:
     """
     optimizer = config.optimizer
     table = np.zeros((len(rates), PLAIN_COLUMNS if is_plain(optimizer) else COLUMNS))
-    table[:, 0] = rates
-    table[:, 1] = 1.0 - rates * weight_decay(config)
     update = np.arange(first, first + len(rates), dtype=np.int64)
     fill = _FILL.get(optimizer.name)
-    if fill and not is_plain(optimizer):
-        fill(table, optimizer, rates, update, config)
+    # options may be of any size: where a coefficient overflows, the weights will, and the run says that it diverged
+    with np.errstate(all="ignore"):
+        table[:, 0] = rates
+        table[:, 1] = 1.0 - rates * weight_decay(config)
+        if fill and not is_plain(optimizer):
+            fill(table, optimizer, rates, update, config)
     return table
 
 

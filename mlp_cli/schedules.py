@@ -14,6 +14,7 @@ from mlp_cli.errors import ConfigError
 
 ONE_CYCLE_RISE = 0.3  # part of the run in which one_cycle climbs to its peak
 FLAT_PART = 0.75  # part of the run in which flat_cosine stays where it is
+LARGEST = float(np.finfo(np.float64).max)
 PLATEAU_THRESHOLD = 1e-4  # an improvement by less than this part does not count
 ALMOST = 1e-9  # 1.1 epochs of 10 steps are 11 steps, although 1.1 * 10 > 11 in float64
 
@@ -28,10 +29,12 @@ def learning_rates(config, first, count, steps_per_epoch, total_steps=None, scal
     update = np.arange(first, first + count, dtype=np.float64)
     warmup = _steps(config.warmup_epochs, steps_per_epoch)
     clock = Clock(config.schedule, update, steps_per_epoch, warmup, total_steps)
-    rates = SCHEDULES[config.schedule](config, clock) * np.ones(count)
-    if warmup > 0:
-        rates = rates * np.minimum(update / warmup, 1.0)
-    return rates * scale
+    # options may be of any size: what overflows is the largest number there is, and the run says that it diverged
+    with np.errstate(over="ignore", under="ignore"):
+        rates = np.clip(SCHEDULES[config.schedule](config, clock) * np.ones(count), 0.0, LARGEST)
+        if warmup > 0:
+            rates = rates * np.minimum(update / warmup, 1.0)
+        return rates * scale
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class Clock:
         return np.minimum(step / length, 1.0)
 
     def steps(self, epochs):
-        """A length in epochs, given in steps."""
-        return _steps(epochs, self.steps_per_epoch)
+        """A length in epochs, given in steps: one at least, for nothing happens within a step."""
+        return min(max(_steps(epochs, self.steps_per_epoch), 1.0), LARGEST)
 
 
 def constant(config, clock):

@@ -4,17 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from mlp_cli import metrics
+from mlp_cli import metrics, saved
 from mlp_cli.data import Dataset
-from mlp_cli.errors import CheckpointError, ConfigError
+from mlp_cli.errors import CheckpointError, ConfigError, Diverged
 from mlp_cli.evaluation import training_metrics
 from mlp_cli.kernels import layout
 from mlp_cli.model import Model
 from mlp_cli.network.network import load_initial
+from mlp_cli.progress import Progress
 from mlp_cli.runs import checkpoint as checkpoints
-from mlp_cli.runs.directory import find_model
+from mlp_cli.runs.ending import chosen_model
 from mlp_cli.trainer import Trainer, batch_size
 from mlp_cli.vocab import NEED_TOTAL
+from mlp_cli.wording import cut, listed, quoted
 
 # What may differ between a run and its resumption; a schedule that needs the total follows the new one.
 MAY_CHANGE = ("epochs", "max_steps", "max_time", "checkpoint", "early_stopping.patience")
@@ -41,7 +43,7 @@ def _check_metric(model: Model, dataset: Dataset, metric: str, key: str) -> None
         where, remedy = "without validation rows", ", or set data.split.validation"
     if metric not in known:
         raise model.config.error(
-            key, f"a {model.task.kind} {where} has no {metric!r}; choose among {', '.join(known)}{remedy}"
+            key, f"a {model.task.kind} {where} has no {quoted(metric)}; choose among {listed(known, 24)}{remedy}"
         )
 
 
@@ -55,36 +57,40 @@ def begin(trainer: Trainer) -> None:
 def take_initial(model: Model) -> None:
     """Give a new model the parameters of `network.initial`, if the config names a checkpoint or a run there.
 
-    CheckpointError where it cannot be read, ConfigError where it is of another network.
+    CheckpointError where it cannot be read, Diverged where that run has no result, ConfigError where it is of another
+    network.
     """
     initial = model.config.network.initial
     if initial is None:
         return
     try:
-        path = find_model(Path(initial))
+        path, _ = chosen_model(Path(initial))
         tensors = checkpoints.read(path).tensors
-    except CheckpointError as error:
-        raise CheckpointError(f"{model.config.where('network.initial')}: {error}") from None
+    except (CheckpointError, Diverged) as error:
+        raise type(error)(f"{model.config.where('network.initial')}: {error}") from None
     load_initial(model.network, tensors, str(path))
 
 
 def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
     """Go on from a checkpoint of this run: same data, and a config that differs in nothing that shapes the past.
 
-    ConfigError where either differs, with the difference.
+    ConfigError where either differs, with the difference. CheckpointError where the checkpoint does not hold together.
     """
     meta, source = checkpoint.meta, str(checkpoint.path)
-    if meta.get("fingerprint") != trainer.dataset.fingerprint:
+    _, position = Model.described(checkpoint)
+    if meta["fingerprint"] != trainer.dataset.fingerprint:
         raise ConfigError(
             f"{source}: the data are not those that the run was begun with; restore them, "
             "or start afresh in another directory or with --force"
         )
-    changes = differences(_shaping(meta.get("config", {})), _shaping(trainer.config.resolved()))
+    changes = differences(_shaping(meta["config"]), _shaping(trainer.config.resolved()))
     if changes:
         raise ConfigError(
             f"{source}: the run was begun with another config ({_shortened(changes)}); undo the change, "
             "or start afresh in another directory or with --force"
         )
+    with saved.refused(source):
+        _check_against_data(trainer, checkpoint, position)
     trainer.restore(meta, checkpoint.tensors, source)
     _warn_of_new_total(trainer, meta["config"])
     if trainer.snapshots:
@@ -99,6 +105,20 @@ def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:
     if kept < trainer.progress.epoch:
         trainer.listener.warn(f"{trainer.run.metrics_path}: {trainer.progress.epoch - kept} lines are missing")
     trainer.interrupts.so_far = f"the run stays at step {trainer.progress.step}; go on with --resume"
+
+
+def _check_against_data(trainer: Trainer, checkpoint: checkpoints.Checkpoint, position: Progress) -> None:
+    """ValueError where a run on these rows cannot have left such a checkpoint under this name."""
+    epochs, rest, steps = position.epoch, position.epoch_step, trainer.steps_per_epoch
+    # fewer steps than that are those of epochs that a limit cut short
+    if rest > steps or position.step > epochs * steps + rest:
+        raise ValueError(f"position: with {steps} steps an epoch, step {position.step} is not in epoch {epochs + 1}")
+    if checkpoint.tensors[saved.TOTALS][layout.TOTAL_ROWS] != min(rest * trainer.batch_size, len(trainer.rows)):
+        raise ValueError(f"{saved.TOTALS} are not those of {rest} steps")
+    if (position.best_epoch is not None) != (trainer.keeps_best and position.best_score is not None):
+        raise ValueError("position: best_epoch does not fit the validation rows")
+    if checkpoint.path not in (trainer.run.best_path, trainer.run.checkpoint_path(position.step)):
+        raise ValueError(f"position: step {position.step} is not that of its name")
 
 
 def _warn_of_best(trainer: Trainer) -> None:
@@ -157,13 +177,12 @@ def _shortened(changes: list[str]) -> str:
 def differences(before: dict, after: dict) -> list[str]:
     """Lines `key: before -> after` for what differs."""
     keys = sorted(before.keys() | after.keys())
-    return [f"{k}: {before.get(k)} -> {after.get(k)}" for k in keys if before.get(k) != after.get(k)]
+    changed = [key for key in keys if before.get(key) != after.get(key)]
+    return [f"{cut(key)}: {cut(str(before.get(key)))} -> {cut(str(after.get(key)))}" for key in changed]
 
 
 def _no_totals(model: Model) -> np.ndarray:
     """Running sums of no rows, to see which metrics they give."""
-    classes = model.coding.classes
-    body = classes**2 * (classes <= 256) if classes else model.coding.outputs * layout.TARGET_TOTALS
-    totals = np.zeros(layout.TOTALS_HEAD + body)
+    totals = np.zeros(model.coding.totals_size)
     totals[layout.TOTALS_HEAD :] = 1.0
     return totals

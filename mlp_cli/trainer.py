@@ -13,40 +13,21 @@ import numpy as np
 
 from mlp_cli import metrics, optimizers, schedules
 from mlp_cli.data import Dataset, Split
-from mlp_cli.errors import CheckpointError, Diverged, SystemFault
+from mlp_cli.errors import Diverged, SystemFault
 from mlp_cli.evaluation import Evaluation, evaluate, training_metrics
 from mlp_cli.interrupts import Interrupts
 from mlp_cli.kernels import layout
 from mlp_cli.model import Model
 from mlp_cli.network.machine import Machine
 from mlp_cli.network.network import find
+from mlp_cli.progress import MAX_ROLLBACKS, Progress
 from mlp_cli.rollbacks import Snapshots
 from mlp_cli.runs.directory import RunDirectory
+from mlp_cli.saved import BEST, TOTALS
 from mlp_cli.schedules import Plateau
 
-# How often on_divergence: rollback halves the rate before it gives up.
-MAX_ROLLBACKS = 10
 # Steps that the kernels do in one go: what belongs to each of them takes about 200 bytes.
 MOST_STEPS = 1 << 17
-BEST = "best."
-TOTALS = "training.totals"
-
-
-@dataclass
-class Progress:
-    """Where a run stands. `epoch` counts finished ones; step those of the whole run, epoch_step those of this epoch."""
-
-    epoch: int = 0
-    step: int = 0
-    epoch_step: int = 0
-    best_epoch: int | None = None
-    best_score: float | None = None
-    patience_score: float | None = None  # the score that the next one must beat by min_delta
-    epochs_without_improvement: int = 0
-    plateau: dict | None = None
-    rate_scale: float = 1.0
-    rollbacks: int = 0
-    last_rate: float | None = None
 
 
 @dataclass
@@ -344,11 +325,11 @@ class Trainer:
             self.log_is_behind = True
 
     def restore(self, meta: dict, tensors: dict[str, np.ndarray], source: str) -> None:
-        """Go on from a checkpoint's state."""
+        """Go on from a checkpoint's state, which holds together."""
         network = self.model.network
         network.load(tensors, source)
         network.load_optimizer(tensors, source)
-        self.progress = _progress(meta, source)
+        self.progress = Progress(**meta["position"])
         if self.plateau:
             self.plateau.restore(self.progress.plateau)
         self.best = None
@@ -387,21 +368,15 @@ class Trainer:
         if self.progress.rollbacks >= MAX_ROLLBACKS:
             return Diverged(
                 f"Diverged: {where}, after {MAX_ROLLBACKS} rollbacks that each halved the rate. "
-                "Look for outliers in the data, or choose another loss or activation"
+                "Look for outliers in the data, or choose another loss or activation",
+                where,
             )
         kept = f"; the last good checkpoint stays in {self.run.path}" if self.run.step_checkpoints() else ""
         return Diverged(
             f"Diverged: {where}{kept}. Try a lower learning_rate.initial, optimizer.clip_norm: 1.0, "
-            "or look for outliers in the data"
+            "or look for outliers in the data",
+            where,
         )
-
-
-def _progress(meta: dict, source: str) -> Progress:
-    """The position of a checkpoint. CheckpointError where it is not one."""
-    position = meta.get("position")
-    if not isinstance(position, dict) or position.keys() != asdict(Progress()).keys():
-        raise CheckpointError(f"{source}: its position does not hold together; was another version of mlp its author?")
-    return Progress(**position)
 
 
 def batch_size(config, rows: int) -> int:

@@ -11,8 +11,9 @@ from mlp_cli.errors import SystemFault
 from mlp_cli.evaluation import Evaluation
 from mlp_cli.interrupts import Signalled
 from mlp_cli.network.machine import Halted
+from mlp_cli.progress import Progress
 from mlp_cli.runs.directory import RunDirectory
-from mlp_cli.trainer import EpochClock, NotFinite, Progress, Trainer
+from mlp_cli.trainer import EpochClock, NotFinite, Trainer
 
 
 @dataclass

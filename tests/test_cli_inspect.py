@@ -148,7 +148,9 @@ def test_check_shows_a_block_a_line(trees, tmp_path):
         "layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"
     ]  # fmt: skip
     assert all(line.endswith("agrees") for line in lines[1:5])
-    assert lines[5] == "Config and data are good; gradients agree with central differences to 1e-05."
+    assert lines[5] == (
+        "Config and data are good; 31 derivatives, in 4 of 4 parameters, agree with central differences to 1e-05."
+    )
     assert done.err.startswith("Task: classification ")
 
 

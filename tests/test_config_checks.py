@@ -324,7 +324,7 @@ def test_data(data, expected):
         ),
         (
             {"learning_rate": "{schedule: plateau, metric: r2.c}", "data": "{path: x, target: [a, b]}"},
-            "learning_rate.metric: expected r2 or one of 'r2.a', 'r2.b'; got 'r2.c'",
+            "learning_rate.metric: expected r2 or one of r2.a, r2.b; got 'r2.c'",
         ),
         ({"learning_rate": "{schedule: plateau, metric: r2.a}", "data": "{path: x, target: [a, b]}"}, None),
         (

@@ -153,7 +153,7 @@ def test_pairs_that_do_not_fit(tmp_path):
     assert "x has 4 rows, y has 3; expected as many" in message(train=(x, y))
     assert "leave data.target out" in message(train=(x, save(tmp_path / "z", np.arange(4), "npy")), target=0)
     assert "holds images without labels" in message(save(tmp_path / "i", np.zeros((4, 2, 2), "u1"), "idx"))
-    assert "y has the shape (4, 2, 2)" in message(train=(x, save(tmp_path / "i", np.zeros((4, 2, 2), "u1"), "idx")))
+    assert "y has the shape 4 x 2 x 2" in message(train=(x, save(tmp_path / "i", np.zeros((4, 2, 2), "u1"), "idx")))
     text = tmp_path / "t.csv"
     text.write_text("1\n2\n3\n4\n")
     assert "expected a .npy or IDX file" in message(train=(x, text))

@@ -160,12 +160,12 @@ def test_files_of_others_are_refused(tmp_path):
     for content in (b"", b"epochs: 10\n", b"PK\3\4" * 50, os.urandom(1000), b"\0" * 1000):
         path.write_bytes(content)
         refused(path, "not a checkpoint")
-    refused(tmp_path, "it is a folder, and a plain file is expected")
+    refused(tmp_path, "expected a checkpoint file; this is a directory")
     refused(tmp_path / "none", "cannot read this checkpoint: no such file or directory")
     os.mkfifo(tmp_path / "pipe")
-    refused(tmp_path / "pipe", "it is a named pipe")
+    refused(tmp_path / "pipe", "this is a named pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    refused(tmp_path / "loop", "it is a symbolic link")
+    refused(tmp_path / "loop", "this is a symbolic link")
     with pytest.raises(CheckpointError, match="null byte"):
         checkpoint.read("a\0b")
 
@@ -174,7 +174,7 @@ def test_a_newer_format_is_refused(tmp_path):
     path = tmp_path / "x"
     seal(path, {"format_version": 2})
     refused(path, re.escape("written by a newer mlp (checkpoint format 2, this mlp reads up to 1); upgrade mlp"))
-    for version in (0, "1", None, 1.5):
+    for version in (0, "1", None, 1.5, True):
         seal(path, {"format_version": version})
         refused(path, "its format version is missing")
     seal(path, {"format_version": 1, "step": 4})

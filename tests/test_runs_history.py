@@ -92,7 +92,7 @@ def test_a_damaged_line_in_the_middle_is_named(history):
     assert len(history.path.read_text().splitlines()) == 3
     history.path.unlink()
     history.path.mkdir()
-    with pytest.raises(CheckpointError, match="cannot read it: it is a folder, and a plain file is expected"):
+    with pytest.raises(CheckpointError, match="cannot read it: it is a directory, and a plain file is expected"):
         history.read()
 
 

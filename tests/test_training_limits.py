@@ -305,9 +305,11 @@ def test_divergence_names_epoch_step_rate_and_remedy(line, tmp_path):
     assert rest == f"40; the last good checkpoint stays in {out}"
     assert "learning_rate.initial" in remedy
     assert done.out == ""
-    # which can be read
-    assert good("inspect", out, "--json").json["checkpoints"][-1]["valid"]
-    assert good("eval", out, "--json").json["rows"] == 15
+    # which can be read where it is named; the run itself has no result
+    (*_, last) = good("inspect", out, "--json").json["checkpoints"]
+    assert last["valid"]
+    assert good("eval", last["path"], "--json").json["rows"] == 15
+    assert mlp("eval", out).code == 4
     assert not (out / "summary.json").exists()
 
 

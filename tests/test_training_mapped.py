@@ -318,7 +318,7 @@ def test_pages_that_are_gone_end_a_run_in_a_sentence(tmp_path, threads):
     assert (done.returncode, done.stdout) == (3, ""), done
     said = f"x.npy: has shrunk from {len(content)} to 0 bytes while it was mapped into memory; restore it"
     assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert len([line for line in done.stderr.splitlines() if not line.startswith("Warning: ")]) == 1
     assert checkpoints(out)
     (tmp_path / "x.npy").write_bytes(content)
     good("train", config, "--out", out, "--resume")

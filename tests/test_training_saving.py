@@ -379,7 +379,7 @@ def test_a_checkpoint_of_ours_with_other_shapes(line, tmp_path):
     for command in (("train", line, "--out", out, "--resume"), ("eval", out), ("predict", out, tmp_path / "line.csv")):
         done = mlp(*command)
         assert done.code == 6
-        assert "expected layers.0.weight of shape (4, 2); got (4, 3)" in done.err.splitlines()[-1]
+        assert "expected layers.0.weight of shape 4 x 2; got 4 x 3" in done.err.splitlines()[-1]
 
 
 def test_a_change_of_many_values_is_shown_in_part(line, tmp_path):

@@ -5,6 +5,8 @@ import re
 import sys
 import unicodedata
 
+from mlp_cli.wording import bounded
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -21,14 +23,14 @@ def _harmless_json(text: str) -> str:
 def complain(text: str) -> None:
     """A line on stderr, or nowhere if that is closed."""
     try:
-        sys.stderr.write(harmless(text) + "\n")
+        sys.stderr.write(harmless(bounded(text)) + "\n")
         sys.stderr.flush()
     except OSError:
         pass
 
 
 class Console:
-    """`quiet` leaves only errors on stderr and does not touch the results; `as_json` keeps stdout for JSON."""
+    """`quiet` leaves only warnings and errors on stderr, and all results; `as_json` keeps stdout for JSON."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False):
         self.quiet, self.as_json = quiet, as_json
@@ -52,13 +54,12 @@ class Console:
     def say(self, text: str = "") -> None:
         """Progress, on stderr."""
         if not self.quiet:
-            self._write(sys.stderr, harmless(text) + "\n")
+            self._write(sys.stderr, harmless(bounded(text)) + "\n")
 
     def warn(self, text: str) -> None:
-        """A warning, on stderr."""
+        """A warning, on stderr: without it a result would be taken for another one, so `quiet` does not hide it."""
         word = "\x1b[33mWarning:\x1b[0m" if self.has_colour else "Warning:"
-        if not self.quiet:
-            self._write(sys.stderr, f"{word} {harmless(text)}\n")
+        self._write(sys.stderr, f"{word} {harmless(bounded(text))}\n")
 
     def result(self, text: str) -> None:
         """The answer, on stdout; under --json it is said there by `emit` instead."""

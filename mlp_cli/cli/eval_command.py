@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import closing
 
 import click
 
@@ -47,12 +48,13 @@ def command(model, data, split, require, threads, as_json, quiet):
     from mlp_cli.model import Model
     from mlp_cli.network.footprint import require_to_measure
     from mlp_cli.runs import checkpoint
-    from mlp_cli.runs.directory import find_model
+    from mlp_cli.runs.ending import chosen_model
 
     console = Console(quiet, as_json)
-    path = find_model(Path(model))
+    path, remark = chosen_model(Path(model))
     saved = checkpoint.read(path)
     network = Model.from_checkpoint(saved)
+    options.tell_of_checkpoint(console, saved, remark)
     if data:
         source = options.data_source(data, "DATA")
         part, name = network.preprocessing.transform(source, need_target=True), None
@@ -62,7 +64,8 @@ def command(model, data, split, require, threads, as_json, quiet):
         part, name = _split_of_run(network, saved, split, path)
     options.prepare_kernels(console, network.config.dtype)
     require_to_measure(network.network, len(part.x))
-    found = evaluate(network.machine(options.thread_count(threads)), network, part)
+    with closing(network.machine(options.thread_count(threads))) as machine:
+        found = evaluate(machine, network, part)
     console.emit({"rows": found.rows, "split": name, "metrics": found.metrics, **_class_record(found, network)})
     console.result(metrics_table({name or str(data[0]): found.metrics}))
     console.result(f"  rows  {found.rows}")
@@ -90,7 +93,7 @@ def _class_record(found, network):
 
 def _split_of_run(network, saved, split, path):
     """The rows of a split, cut from the run's data exactly as training did."""
-    from mlp_cli.errors import ConfigError, DataError
+    from mlp_cli.errors import CheckpointError, ConfigError, DataError
     from mlp_cli.model import load_data
 
     dataset = load_data(network.config, memory="either")
@@ -98,6 +101,10 @@ def _split_of_run(network, saved, split, path):
         raise DataError(
             f"{path}: the data files have changed since training, so its splits are no longer the same rows; "
             "restore them, or name the file to evaluate"
+        )
+    if not network.preprocessing.matches(dataset.preprocessing):
+        raise CheckpointError(
+            f"{path}: its config and its preprocessing do not read the same columns; use another checkpoint of the run"
         )
     parts = {name: getattr(dataset, name) for name in SPLITS}
     if split is None:
@@ -124,11 +131,14 @@ def _requirement(text):
 
 def _insist(requirements, metrics):
     from mlp_cli.errors import ConfigError, RequirementNotMet
+    from mlp_cli.wording import listed, quoted
 
     failed = []
     for name, comparison, number, text in requirements:
         if name not in metrics:
-            raise ConfigError(f"--require {text!r}: there is no metric {name!r}; there are {', '.join(metrics)}")
+            raise ConfigError(
+                f"--require {quoted(text)}: there is no metric {quoted(name)}; there are {listed(metrics, 24)}"
+            )
         if not COMPARE[comparison](metrics[name], number):
             failed.append(f"{name} is {metric(metrics[name])}, required is {comparison} {number:g}")
     if failed:

@@ -6,9 +6,11 @@ import click
 
 from mlp_cli.cli import options
 from mlp_cli.cli.console import Console, count, layer_table, metric, table
+from mlp_cli.wording import listed, plural
 
 # The rows of a full batch where only a checkpoint is at hand.
 ASSUMED_ROWS = 1024
+ENDED = {"finished": "finished", "interrupted": "was interrupted", "diverged": "diverged", "failed": "failed"}
 
 
 @click.command("inspect", short_help="Show a network: layers, preprocessing, provenance.")
@@ -26,7 +28,7 @@ def command(arguments, as_json, quiet):
     console = Console(quiet, as_json)
     paths, overrides = options.split_arguments(arguments)
     if _is_config(paths):
-        model, facts = _from_config(paths, overrides)
+        model, facts = _from_config(paths, overrides, options.tell_of_merging(console, "inspect"))
     else:
         if len(paths) > 1 or overrides:
             raise click.UsageError("expected one run directory or checkpoint, or configs that end in .yaml or .yml")
@@ -40,11 +42,11 @@ def _is_config(paths):
     return all(Path(path).suffix in (".yaml", ".yml") for path in paths)
 
 
-def _from_config(paths, overrides):
+def _from_config(paths, overrides, tell):
     from mlp_cli import config as config_package
     from mlp_cli.model import Model, load_data
 
-    config = config_package.load(paths, overrides)
+    config = config_package.load(paths, overrides, tell)
     dataset = load_data(config)
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     rows = {name: len(part.x) for name, part in parts.items() if part is not None}
@@ -52,8 +54,10 @@ def _from_config(paths, overrides):
 
 
 def _from_model(path):
+    from dataclasses import asdict
+
     from mlp_cli.model import Model
-    from mlp_cli.runs import checkpoint
+    from mlp_cli.runs import checkpoint, ending
     from mlp_cli.runs.directory import RunDirectory, find_model
 
     found = find_model(path)
@@ -64,6 +68,8 @@ def _from_model(path):
         facts["checkpoints"] = [
             {"step": step, "path": str(at), "valid": checkpoint.is_valid(at)} for step, at in run.step_checkpoints()
         ]
+        ended = ending.read(path)
+        facts["ending"] = None if ended is None else asdict(ended)
         facts["summary"] = run.read_summary()
     return Model.from_checkpoint(saved), facts
 
@@ -105,8 +111,14 @@ def _report(facts):
     if position:
         lines.append(f"  after {count(position['epoch'])} epochs, {count(position['step'])} steps"
                      + (f"; best epoch {position['best_epoch']}" if position["best_epoch"] else ""))  # fmt: skip
-    target = ", ".join(facts["targets"])
-    classes = f" of {len(facts['classes'])} classes: {', '.join(facts['classes'][:12])}" if facts["classes"] else ""
+    if facts.get("ending"):
+        ended = facts["ending"]
+        where = f"after {plural(ended['epoch'], 'epoch')}, {plural(ended['step'], 'step')}"
+        lines.append(f"  the run {ENDED[ended['state']]} {where}: {ended['reason']}")
+    elif "checkpoints" in facts and not facts["summary"]:
+        lines.append("  the run has not ended: it goes on right now, or its process was killed")
+    target = listed(facts["targets"])
+    classes = f" of {len(facts['classes'])} classes: {listed(facts['classes'])}" if facts["classes"] else ""
     lines.append(f"{facts['task'].capitalize()} of {target}{classes}")
     lines.append(f"  loss {facts['loss']}, optimizer {facts['optimizer']}, {facts['dtype']}")
     if "rows" in facts:

@@ -10,6 +10,7 @@ import mlp_cli
 from mlp_cli.cli.console import complain
 from mlp_cli.errors import MlpError, SystemFault, shortage
 from mlp_cli.interrupts import Interrupts
+from mlp_cli.wording import quoted
 
 # Verb, and its module and function under mlp_cli.cli.
 COMMANDS = {
@@ -61,7 +62,7 @@ class LazyGroup(click.Group):
             near = get_close_matches(name, COMMANDS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(
-                f"expected a command ({', '.join(COMMANDS)}); got {name!r}.{hint}", context
+                f"expected a command ({', '.join(COMMANDS)}); got {quoted(name)}.{hint}", context
             ) from None
 
 

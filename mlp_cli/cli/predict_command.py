@@ -31,11 +31,14 @@ def command(model, data, output, keep, threads, quiet):
     from mlp_cli.model import Model
     from mlp_cli.network.footprint import require_to_measure
     from mlp_cli.prediction import predict
-    from mlp_cli.runs import files
-    from mlp_cli.runs.directory import find_model
+    from mlp_cli.runs import checkpoint, files
+    from mlp_cli.runs.ending import chosen_model
 
     console = Console(quiet)
-    network = Model.open(find_model(Path(model)))
+    path, remark = chosen_model(Path(model))
+    saved = checkpoint.read(path)
+    network = Model.from_checkpoint(saved)
+    options.tell_of_checkpoint(console, saved, remark)
     source = options.data_source((data,), "DATA")
     batch = network.preprocessing.transform(source, need_target=False, keep=keep)
     for note in batch.notes:

@@ -3,6 +3,7 @@
 import math
 import shlex
 import time
+from contextlib import ExitStack, closing
 
 import click
 
@@ -48,10 +49,11 @@ def command(interrupts, arguments, out, resume, force, threads, as_json, quiet):
 def _train(configs, overrides, out, resume, force, threads, console, interrupts):
     from mlp_cli import config as config_package
 
-    config = config_package.load(configs, overrides)
+    config = config_package.load(configs, overrides, options.tell_of_merging(console, "train"))
 
     from mlp_cli.model import Model, load_data
     from mlp_cli.runs.directory import RunDirectory
+    from mlp_cli.runs.ending import recorded
     from mlp_cli.starting import begin, check, take_initial
     from mlp_cli.starting import resume as resume_run
     from mlp_cli.trainer import Listener, Trainer
@@ -65,10 +67,12 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
         # a mistake here must not leave an empty run behind
         take_initial(model)
 
-    with RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn) as run:
+    with ExitStack() as stack:
+        run = RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn)
+        stack.enter_context(run)
         _introduce(console, dataset, model, run)
         options.prepare_kernels(console, config.dtype)
-        machine = model.machine(threads)
+        machine = stack.enter_context(closing(model.machine(threads)))
         progress = _Bar(console)
         listener = Listener(epoch=progress.epoch, moving=progress.moving, warn=progress.warn)
         trainer = Trainer(model, dataset, machine, run, listener, interrupts)
@@ -85,14 +89,16 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
         run.save_config(config_package.dump(config))
         console.say(f"{_plural(trainer.machine.training_threads, 'thread')}, {trainer.batch_size} rows a step")
         console.emit(_start_event(config, dataset, model, run, trainer))
-        with resumable(run):
+        with resumable(run), recorded(run, progress.warn) as ending:
             try:
                 result = fit(trainer)
             finally:
                 progress.close()
-                machine.close()
+                ending.epoch, ending.step = trainer.progress.epoch, trainer.progress.step
             summary = _summary(dataset, model, trainer, result)
             run.write_summary(summary)
+            ending.reason = result.reason
+        with resumable(run):
             run.take_place()
         interrupts.over(exit_code=0)
         _conclude(console, model, run, result)

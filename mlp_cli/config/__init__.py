@@ -6,14 +6,15 @@ Nothing heavy is imported before it is needed: `mlp --help` must not wait for py
 __all__ = ["Config", "dump", "from_resolved", "json_schema", "load"]
 
 
-def load(paths, overrides=()):
+def load(paths, overrides=(), tell=lambda paths, whole: None):
     """Reads config files, merges them left to right, applies `a.b=value` overrides, and checks everything.
 
+    `tell` hears of the files once all are read: their paths, and which of them have data and a network of their own.
     Returns a Config. Raises ConfigError with all mistakes, one a line, in the order in which they were written.
     """
     from mlp_cli.config import loading
 
-    return loading.load(paths, overrides)
+    return loading.load(paths, overrides, tell)
 
 
 def from_resolved(values):

@@ -11,6 +11,7 @@ from mlp_cli.config.schema_data import Source
 from mlp_cli.config.schema_learning import CLASS_METRICS, NUMBER_METRICS
 from mlp_cli.config.tree import Problem
 from mlp_cli.vocab import CLASS_ACTIVATIONS, CLASS_LOSSES, NEED_TOTAL
+from mlp_cli.wording import listed
 
 OUTPUTS_OF = {
     "binary_cross_entropy": ("softmax", "sigmoid", "hard_sigmoid", "gaussian"),
@@ -206,16 +207,15 @@ def _wrong_metric(config, metric):
     targets = config.data.target
     task, reason, _ = known_task(config)
     if name in CLASS_METRICS and task == "regression":
-        listed = ", ".join(("loss", *NUMBER_METRICS))
-        return f"{show(metric)} is a metric of classes, but {reason}; expected one of {listed}"
+        choices = ", ".join(("loss", *NUMBER_METRICS))
+        return f"{show(metric)} is a metric of classes, but {reason}; expected one of {choices}"
     if name in NUMBER_METRICS and task == "classification":
-        listed = ", ".join(("loss", *CLASS_METRICS))
-        return f"{show(metric)} is a metric of numbers, but {reason}; expected one of {listed}"
+        choices = ", ".join(("loss", *CLASS_METRICS))
+        return f"{show(metric)} is a metric of numbers, but {reason}; expected one of {choices}"
     if target and isinstance(targets, str | int):
         return f"there is only one target: write {name}"
     if target and isinstance(targets, list) and not _names(targets, target):
-        listed = ", ".join(show(f"{name}.{column}") for column in targets)
-        return f"expected {name} or one of {listed}; got {show(metric)}"
+        return f"expected {name} or one of {listed(f'{name}.{column}' for column in targets)}; got {show(metric)}"
     return None
 
 

@@ -5,7 +5,6 @@ sentence for all its refusals, so a value that fits no branch of a choice is com
 """
 
 import codecs
-import difflib
 import math
 import re
 import sys
@@ -15,9 +14,11 @@ from dataclasses import dataclass, field
 from pydantic_core import PydanticCustomError, core_schema
 
 from mlp_cli.config.yaml_loader import FLOAT
+from mlp_cli.wording import cut, nearest
 
 REFUSED = "refused"  # the type of our pydantic errors
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh])", re.ASCII)
+MOST = 2**53  # what is counted: beyond it float64 no longer tells two neighbours apart
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 HABITS = {"yes": "true", "on": "true", "no": "false", "off": "false"}  # the booleans of old YAML
 
@@ -39,18 +40,7 @@ def show(value):
         return "a list" if value else "an empty list"
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
-def nearest(word, choices):
-    """The choice that `word` was most likely meant to be, or None."""
-    if not isinstance(word, str) or len(word) > 100:
-        return None
-    by_spelling = {choice.lower(): choice for choice in choices}
-    beginnings = [choice for choice in by_spelling if len(word) > 2 and choice.startswith(word.lower())]
-    found = beginnings or difflib.get_close_matches(word.lower(), by_spelling, n=1, cutoff=0.6)
-    return by_spelling[found[0]] if found else None
+    return cut(repr(value))
 
 
 def did_you_mean(word, choices):
@@ -153,7 +143,7 @@ class Integer(Number):
     json_type = "integer"
 
     def accepts(self, value):
-        return type(value) is int and self._within(value)
+        return type(value) is int and abs(value) <= max(MOST, self.at_most or 0) and self._within(value)
 
     def convert(self, value):
         return value
@@ -161,6 +151,8 @@ class Integer(Number):
     def hint(self, value):
         if type(value) is float and value.is_integer() and abs(value) < 1e15 and self._within(value):
             return f": write {int(value)}"
+        if type(value) is int and value > MOST:
+            return f", which is too large: at most {MOST}"
         return super().hint(value)
 
 

@@ -19,10 +19,14 @@ STAND_INS = {"data": {"path": "rows.csv"}, "network": {"layers": [{"units": 1}]}
 MOST_EXPLAINED = 200  # of pydantic's errors; a report shows fewer
 
 
-def load(paths, overrides=()):
-    """Reads configs, merges them left to right, applies overrides, and checks everything. Raises ConfigError."""
-    problems = []
-    root = _read_files(paths, problems)
+def load(paths, overrides=(), tell=lambda paths, whole: None):
+    """Reads configs, merges them left to right, applies overrides, and checks everything. Raises ConfigError.
+
+    Once all are read, `tell` is called with their paths and with those that have data and a network of their own.
+    """
+    problems, whole = [], []
+    root = _read_files(paths, problems, whole)
+    tell(list(map(str, paths)), whole)
     for path, node in read_overrides(overrides, len(paths), problems):
         try:
             root = apply(root, path, node)
@@ -46,8 +50,11 @@ def from_resolved(values):
         raise ConfigError("the config is nested too deeply") from None
 
 
-def _read_files(paths, problems):
-    """The merged tree; raises ConfigError, with the mistakes so far, if any of the files cannot be read."""
+def _read_files(paths, problems, whole):
+    """The merged tree; adds to `whole` the files that have data and a network.
+
+    Raises ConfigError, with the mistakes so far, if any of the files cannot be read.
+    """
     root, unreadable = None, False
     for order, path in enumerate(paths):
         node = load_file(path, order, problems)
@@ -62,6 +69,8 @@ def _read_files(paths, problems):
             )
             unreadable = True
             continue
+        if {"data", "network"} <= node.value.keys():
+            whole.append(str(path))
         root = node if root is None else merge(root, node)
     if unreadable:
         raise ConfigError(report(problems))

@@ -13,6 +13,7 @@ from mlp_cli.config.named import NAMING_KEYS
 from mlp_cli.config.schema_data import Source as DataSource
 from mlp_cli.config.tree import Mark, Node, Problem, Source, dotted, keys
 from mlp_cli.config.yaml_loader import MAX_DEPTH, Fatal, parse
+from mlp_cli.wording import cut
 
 OVERRIDE = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 
@@ -81,7 +82,7 @@ def _read_override(text, source, problems):
 
 
 def _label(text):
-    return f"override {text if len(text) <= 80 else text[:77] + '...'!r}"
+    return f"override {cut(text, 80)!r}"
 
 
 def _rank(path):

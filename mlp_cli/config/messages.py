@@ -4,9 +4,10 @@ from functools import cache
 from itertools import takewhile
 
 from mlp_cli.config import places
-from mlp_cli.config.leaves import REFUSED, did_you_mean, nearest, show
+from mlp_cli.config.leaves import REFUSED, did_you_mean, show
 from mlp_cli.config.named import NAMING_KEYS, is_tag
 from mlp_cli.config.tree import Problem, dotted, shown_key
+from mlp_cli.wording import nearest
 
 
 def problem_of(error, plain):

@@ -6,6 +6,8 @@ The loader builds such a tree, merging and overrides combine trees, and every me
 import re
 from dataclasses import dataclass
 
+from mlp_cli.wording import cut
+
 INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 MOST_SHOWN = 50  # a file of ten thousand mistakes is not explained by ten thousand lines
 
@@ -99,8 +101,7 @@ def dotted(path):
 
 def shown_key(key):
     """A key as a message shows it: a word as it is, anything stranger quoted and escaped."""
-    shown = key if key.isprintable() and key and " " not in key else repr(key)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    return cut(key if key.isprintable() and key and " " not in key else repr(key))
 
 
 def to_plain(node):

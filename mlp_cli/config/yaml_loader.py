@@ -12,6 +12,7 @@ import yaml
 
 from mlp_cli.config.tree import UNREADABLE, Mark, Node, Problem, Source
 from mlp_cli.errors import shortage
+from mlp_cli.opening import NotAFile, open_file
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
@@ -30,6 +31,8 @@ BYTE_ORDER_MARKS = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
+
+UTF8_MARK = b"\xef\xbb\xbf"
 
 NULLS = {"", "~", "null", "Null", "NULL"}
 TRUE = {"true", "True", "TRUE"}
@@ -86,11 +89,11 @@ def _read(path, source):
         raise Fatal(Problem((), message, _FileMark(source)))
 
     try:
-        with open(path, "rb") as file:
+        with open_file(path, pipes=True) as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(MAX_BYTES + 1)
-    except IsADirectoryError:
-        fail("expected a config file; this is a directory")
+    except NotAFile as error:
+        fail(f"expected a config file; this is {error.found}")
     except FileNotFoundError:
         fail("no such file")
     except (OSError, ValueError) as error:
@@ -103,6 +106,9 @@ def _read(path, source):
         if content.startswith(mark):
             fail(f"expected UTF-8 text; this file is {encoding}: save it as UTF-8")
     if b"\0" in content:
+        mixed = content.startswith(UTF8_MARK) and content.count(b"\0") * 3 > len(content)
+        if mixed:
+            fail("expected UTF-8 text; this file begins as UTF-8 and goes on as UTF-16 or UTF-32: save it as UTF-8")
         fail("expected UTF-8 text; this is a binary file")
     try:
         return content.decode("utf-8-sig"), stat.S_ISREG(mode)

@@ -11,11 +11,12 @@ import numpy as np
 
 from mlp_cli.data import checks, columns, fitting, sources, target
 from mlp_cli.data.preprocess import Batch, Preprocessing
-from mlp_cli.data.reading import Reading, listed, plural
+from mlp_cli.data.reading import Reading
 from mlp_cli.data.split import split
 from mlp_cli.data.stored import StoredRows
 from mlp_cli.data.target import Task
 from mlp_cli.errors import DataError
+from mlp_cli.wording import listed, plural
 
 # pyarrow's allocator sets a gigabyte of addresses aside at once, in KiB; under `ulimit -v` it is nobody else's then
 os.environ.setdefault("MIMALLOC_ARENA_RESERVE", "65536")

@@ -12,8 +12,8 @@ import weakref
 
 import numpy as np
 
-from mlp_cli.data.reading import plural
 from mlp_cli.errors import DataError, shortage
+from mlp_cli.wording import plural, sizes
 
 _mapped: "weakref.WeakSet[ArrayFile]" = weakref.WeakSet()
 
@@ -129,7 +129,6 @@ def refuse_size(found, shape, dtype, source):
     expected = math.prod(shape) * dtype.itemsize
     if found != expected:
         follow = f"{max(found, 0)} bytes follow" if found < expected else "more bytes follow"
-        sizes = " x ".join(map(str, shape)) or "1"
-        raise DataError(f"{source}: the header says {sizes} numbers of {dtype}, {expected} bytes; {follow}")
+        raise DataError(f"{source}: the header says {sizes(shape)} numbers of {dtype}, {expected} bytes; {follow}")
     if expected == 0:
         raise DataError(f"{source}: holds no numbers")

@@ -13,17 +13,9 @@ import numpy as np
 from mlp_cli import memory
 from mlp_cli.data.arrayfile import ArrayFile
 from mlp_cli.data.cells import Numbers, in_order, is_number, number_name
-from mlp_cli.data.reading import (
-    FLOAT64_MAX,
-    READ_BYTES,
-    bytes_that_follow,
-    listed,
-    plural,
-    quoted,
-    refuse_many_columns,
-    refuse_repeats,
-)
+from mlp_cli.data.reading import FLOAT64_MAX, READ_BYTES, bytes_that_follow, refuse_many_columns, refuse_repeats
 from mlp_cli.errors import DataError, SystemFault, shortage
+from mlp_cli.wording import cut, listed, plural, quoted, sizes
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_DIMENSIONS = 8
@@ -273,8 +265,8 @@ def array_table(x, y, source, reading, names=None):
     if y is not None:
         if y.ndim not in (1, 2) or y.dtype.kind not in "fiubU" or 0 in y.shape[1:]:
             raise DataError(
-                f"{source}: y has the shape {y.shape} and the type {y.dtype}; expected a label or a row of numbers "
-                "for each sample"
+                f"{source}: y has the shape {sizes(y.shape)} and the type {cut(str(y.dtype))}; expected a label or a "
+                "row of numbers for each sample"
             )
         if len(x) != len(y):
             raise DataError(f"{source}: x has {plural(len(x), 'row')}, y has {len(y)}; expected as many")
@@ -307,9 +299,7 @@ def is_idx(head):
 
 def _read_array(stream, shape, dtype, source):
     count = math.prod(shape)
-    buffer = _exactly(
-        stream, count * dtype.itemsize, f"{' x '.join(map(str, shape)) or '1'} numbers of {dtype}", source
-    )
+    buffer = _exactly(stream, count * dtype.itemsize, f"{sizes(shape)} numbers of {dtype}", source)
     if count == 0:
         raise DataError(f"{source}: holds no numbers")
     return _checked(np.frombuffer(buffer, dtype).reshape(shape), source)

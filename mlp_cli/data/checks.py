@@ -3,9 +3,10 @@
 import numpy as np
 
 from mlp_cli import memory
-from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX, listed, plain, quoted
+from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX
 from mlp_cli.errors import DataError
 from mlp_cli.kernels.layout import aligned_zeros
+from mlp_cli.wording import listed, plain, quoted
 
 FEWER_INPUTS = f"exclude columns with many categories (data.exclude), {memory.LESS_DATA}"
 

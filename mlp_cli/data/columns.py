@@ -1,10 +1,11 @@
 """Which columns of a table are inputs, targets and weights, and how the columns of another file fit them."""
 
-import difflib
+from collections import Counter
 from dataclasses import dataclass
 
-from mlp_cli.data.reading import Known, listed, plain, plural, quoted
+from mlp_cli.data.reading import Known
 from mlp_cli.errors import DataError, OptionError
+from mlp_cli.wording import listed, nearest, plain, plural, quoted
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,21 @@ def choose(table, options):
     wanted = _resolved(table, options.features or [], "data.features")
     weight = None
     if options.sample_weight is not None:
-        weight = _resolve(table, options.sample_weight, "data.sample_weight")
+        (weight,) = _resolved(table, [options.sample_weight], "data.sample_weight", of_list=False)
     targets = _targets(table, options, {*excluded, *wanted, weight})
+    learned = set(targets)
     for key, names in (("data.exclude", excluded), ("data.features", wanted)):
         for name in names:
-            if name in targets or name == weight:
-                role = "the target" if name in targets else "the sample weight"
+            if name in learned or name == weight:
+                role = "the target" if name in learned else "the sample weight"
                 raise OptionError(key, f"names {quoted(name)}, which is {role}; take it out of one of them")
-    if weight in targets:
+    if weight in learned:
         raise OptionError("data.sample_weight", f"{quoted(weight)} is the target too; name another column")
-    for name in options.columns or {}:
-        _resolve(table, str(name), "data.columns")
+    _resolved(table, map(str, options.columns or {}), "data.columns", of_list=False)
     both = set(excluded) & set(wanted)
     if both:
         raise OptionError("data.exclude", f"names {listed(sorted(both))}, which data.features names too")
-    left_out = {*excluded, *targets, weight}
+    left_out, wanted = {*excluded, *targets, weight}, set(wanted)
     features = [name for name in table.names if name not in left_out and (not wanted or name in wanted)]
     if not features:
         raise DataError(
@@ -71,15 +72,16 @@ def _target_keys(options):
 
 def _resolved(table, keys, option, of_list=True):
     """The columns that `keys` name. Messages point at the item of a list."""
-    names = [_resolve(table, key, f"{option}.{i}" if of_list else option) for i, key in enumerate(keys)]
-    for name in names:
-        if names.count(name) > 1:
+    known = set(table.names)
+    names = [_resolve(table, key, f"{option}.{i}" if of_list else option, known) for i, key in enumerate(keys)]
+    for name, count in Counter(names).items():
+        if count > 1:
             raise OptionError(option, f"names {quoted(name)} twice")
     return names
 
 
-def _resolve(table, key, option):
-    """The column of that name or with that number, from 0."""
+def _resolve(table, key, option, known):
+    """The column of that name, among the set of `known` ones, or with that number, from 0."""
     if isinstance(key, int) and not isinstance(key, bool):
         if 0 <= key < len(table.names):
             return table.names[key]
@@ -87,10 +89,10 @@ def _resolve(table, key, option):
         raise OptionError(
             option, f"expected a column of {table.source} by name or by number from 0 to {last}; got {key}"
         )
-    if key in table.names:
+    if key in known:
         return key
-    near = difflib.get_close_matches(str(key), table.names, 1)
-    hint = f". Did you mean {plain(near[0])}?" if near else ""
+    near = nearest(str(key), table.names)
+    hint = f". Did you mean {plain(near)}?" if near else ""
     raise OptionError(option, f"expected a column of {table.source} ({listed(table.names)}); got {quoted(key)}{hint}")
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from mlp_cli.data import checks, columns, scaling
 from mlp_cli.data.preprocess import Preprocessing, as_slice
-from mlp_cli.data.reading import listed, plain, quoted
 from mlp_cli.errors import DataError
+from mlp_cli.wording import listed, plain, quoted
 
 MAX_CATEGORIES = 1000
 FREE_TEXT_CATEGORIES = 50

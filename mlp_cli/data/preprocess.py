@@ -11,12 +11,13 @@ import numpy as np
 from mlp_cli.data import checks, sources, state, target
 from mlp_cli.data.arrays import ArrayTable
 from mlp_cli.data.columns import match
-from mlp_cli.data.reading import Known, Reading, listed, plain, plural, quoted
+from mlp_cli.data.reading import Known, Reading
 from mlp_cli.data.scaling import Scaling
 from mlp_cli.data.stored import StoredRows
 from mlp_cli.data.target import Task
 from mlp_cli.errors import DataError, OptionError
 from mlp_cli.kernels.layout import ELEMENTS
+from mlp_cli.wording import listed, plain, plural, quoted
 
 DESCRIBED_COLUMNS = 40
 
@@ -104,6 +105,12 @@ class Preprocessing:
         if len(self.known.features) > DESCRIBED_COLUMNS:
             lines.append(f"... and {len(self.known.features) - DESCRIBED_COLUMNS} more columns")
         return lines
+
+    def matches(self, other):
+        """Whether another one reads the same columns as the same inputs, targets and classes."""
+        mine, theirs = self.task, other.task
+        of_task = (mine.kind, mine.targets, mine.classes) == (theirs.kind, theirs.targets, theirs.classes)
+        return of_task and self.feature_names == other.feature_names
 
     # ---- applied to rows
 

@@ -6,6 +6,7 @@ import stat
 from dataclasses import asdict, dataclass
 
 from mlp_cli.errors import DataError
+from mlp_cli.wording import quoted
 
 FLOAT32_MAX = 3.4028234663852886e38
 FLOAT64_MAX = 1.7976931348623157e308
@@ -98,28 +99,3 @@ def refuse_many_columns(count, most, where):
             f"{where}: has {count} columns, more than the {most} that can be read; is it transposed, or separated by "
             "something else (data.delimiter)?"
         )
-
-
-def quoted(value):
-    """A cell or name for a message: in quotes, on one line, cut where it is long."""
-    text = repr(str(value))
-    return text if len(text) <= 60 else text[:57] + "..." + text[0]
-
-
-def plain(name):
-    """A name for a message as it stands, in quotes where it is long or holds what cannot be printed, a line end say."""
-    text = str(name)
-    return text if text.isprintable() and len(text) <= 60 else quoted(text)
-
-
-def listed(names, limit=12):
-    """Names for a message: `a, b, c and 7 more`."""
-    names = [plain(name) for name in names]
-    if len(names) <= limit:
-        return ", ".join(names)
-    return f"{', '.join(names[:limit])} and {len(names) - limit} more"
-
-
-def plural(count, noun):
-    """`1 row`, `2 rows`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

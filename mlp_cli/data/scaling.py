@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlp_cli.data.reading import quoted
 from mlp_cli.errors import DataError
+from mlp_cli.wording import quoted
 
 QUANTILES = 1000
 

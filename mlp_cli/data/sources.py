@@ -14,10 +14,12 @@ from pathlib import Path
 
 from mlp_cli import memory
 from mlp_cli.data.arrays import array_table, is_idx, read_idx, read_npy, read_npz
-from mlp_cli.data.reading import READ_BYTES, bytes_that_follow, quoted
+from mlp_cli.data.reading import READ_BYTES, bytes_that_follow
 from mlp_cli.data.table import read_table
 from mlp_cli.data.text import clean
 from mlp_cli.errors import DataError, OptionError, SystemFault, shortage
+from mlp_cli.opening import NotAFile, open_file
+from mlp_cli.wording import quoted
 
 GZIP = b"\x1f\x8b"
 NPY = b"\x93NUMPY"
@@ -170,16 +172,17 @@ def _open_file(path, label, again):
         mode = os.stat(path).st_mode
     except ValueError:  # a NUL in the path
         raise DataError(f"{label!r}: is not a path") from None
-    if stat.S_ISDIR(mode):
-        raise DataError(f"{label}: is a directory; expected a file")
     if again and stat.S_ISFIFO(mode):
         raise DataError(
             f"{label}: is a pipe, which can be read only once, and the training data are read again by --resume and "
             "mlp eval; write them to a file first"
         )
-    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or (os.fspath(path) == "/dev/stdin" and not again)):
-        raise DataError(f"{label}: is a device; expected a file")
-    return Path(path).open("rb")
+    if os.fspath(path) == "/dev/stdin" and not again:
+        return Path(path).open("rb")
+    try:
+        return open_file(path, pipes=not again)
+    except NotAFile as error:
+        raise DataError(f"{label}: is {error.found}; expected a file") from None
 
 
 def _peekable(raw):

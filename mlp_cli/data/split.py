@@ -3,8 +3,8 @@
 import numpy as np
 
 from mlp_cli import rng
-from mlp_cli.data.reading import plural
 from mlp_cli.errors import OptionError
+from mlp_cli.wording import plural
 
 ORDER = ("test", "validation")  # the test rows come first, so that another validation fraction leaves them alone
 

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlp_cli.config.leaves import Character, Encoding, Words
+from mlp_cli.wording import sizes
 
 Names = list[str]
 
@@ -97,8 +98,12 @@ def _check_arrays(facts: PreprocessingFacts, arrays: dict[str, np.ndarray]) -> N
     for name in sorted(expected.keys() | arrays.keys()):
         array = arrays.get(name)
         if name not in expected or array is None or array.shape != expected[name] or array.dtype != np.float64:
-            there = "is not there" if array is None else f"is {array.dtype} of shape {array.shape}"
-            raise ValueError(f"preprocessing.{name} {there}, expected float64 of shape {expected.get(name)}")
+            there = "is not there" if array is None else f"is {array.dtype} of shape {sizes(array.shape)}"
+            raise ValueError(f"preprocessing.{name} {there}, expected float64 of shape {sizes(expected.get(name, ()))}")
         # an infinite scale marks a column that was constant in training
         if np.isnan(array).any() or (name != "scale" and np.isinf(array).any()):
             raise ValueError(f"preprocessing.{name} is not finite")
+        if name in ("scale", "target_scale") and not (array > 0).all():
+            raise ValueError(f"preprocessing.{name} is not positive")
+        if name == "quantiles" and (np.diff(array, axis=1) < 0).any():
+            raise ValueError("preprocessing.quantiles do not rise")

@@ -4,16 +4,16 @@ Everything is read as strings and becomes numbers later, so that no cell is gues
 as it is quick and refuses ragged rows; what it finds is reported by line.
 """
 
-import csv
-import io
+import re
 
 import numpy as np
 
 from mlp_cli import memory
 from mlp_cli.data import cells
-from mlp_cli.data.reading import listed, plural, quoted, refuse_many_columns, refuse_repeats
+from mlp_cli.data.reading import refuse_many_columns, refuse_repeats
 from mlp_cli.data.text import Lines, clean
 from mlp_cli.errors import DataError, shortage
+from mlp_cli.wording import listed, plural, quoted
 
 DELIMITERS = ("\t", ";", ",")  # a file with decimal commas has `,` in each row as well, so `;` is tried before it
 SNIFFED_RECORDS = 20
@@ -161,12 +161,12 @@ def _sniff_delimiter(lines, source):
 
 
 def _count_cells(record, delimiter):
-    """How many cells a record has, 0 where that cannot be said."""
-    try:
-        rows = list(csv.reader(io.StringIO(record.decode()), delimiter=delimiter, skipinitialspace=True))
-    except csv.Error:
-        return 0
-    return len(rows[0]) if len(rows) == 1 else 0
+    """How many cells a record has, 0 where with this delimiter it would be more than one."""
+    mark = delimiter.encode()
+    if b'"' in record:
+        quoted_cell = rb"(^|" + re.escape(mark) + rb') *"[^"]*+(?:""[^"]*+)*+(?:"|\Z)'
+        record = re.sub(quoted_cell, rb"\1", record)
+    return record.count(mark) + 1 if b"\n" not in record.removesuffix(b"\n") else 0
 
 
 # ---- parsing
@@ -183,10 +183,12 @@ def _parse(lines, delimiter, source):
         _refuse_open_quote(lines, source)
     _refuse_size(lines.text, first, delimiter.encode(), source)
     body = lines.body()
-    width = 0
+    width = max(_count_cells(first, delimiter), 1)
     try:
-        width = _read_strings(Lines(first, delimiter).body(), delimiter).num_columns
         table = _read_strings(body, delimiter, width)
+        if table.num_columns != width:  # quotes where none belong, which Arrow counts otherwise
+            width = table.num_columns
+            table = _read_strings(body, delimiter, width)
     except MemoryError:  # Arrow's is both
         raise
     except (pa.ArrowException, UnicodeDecodeError) as error:

@@ -6,8 +6,9 @@ import numpy as np
 
 from mlp_cli.data import checks
 from mlp_cli.data.cells import in_order, number_name
-from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX, listed, plural, quoted
+from mlp_cli.data.reading import FLOAT32_MAX, FLOAT64_MAX
 from mlp_cli.errors import DataError, OptionError
+from mlp_cli.wording import listed, plural, quoted
 
 MAX_FRACTIONAL_CLASSES = 50
 MAX_CLASSES = 1000

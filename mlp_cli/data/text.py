@@ -5,11 +5,10 @@ before the reader sees them, and counted in here again when a message names a li
 """
 
 import codecs
-import io
 import re
 
-from mlp_cli.data.reading import quoted
 from mlp_cli.errors import DataError, OptionError
+from mlp_cli.wording import quoted
 
 BYTE_ORDER_MARKS = {
     b"\xff\xfe\x00\x00": "utf-32",
@@ -19,6 +18,7 @@ BYTE_ORDER_MARKS = {
 }
 UTF8_MARK = b"\xef\xbb\xbf"
 CHECKED_BYTES = 64 << 20  # decoded at a time, which takes up to four times as much memory
+QUOTE_AT_START = re.compile(rb' *"')
 CLOSING_QUOTE = re.compile(rb'[^"]*+(?:""[^"]*+)*+"')
 
 
@@ -43,6 +43,11 @@ def clean(raw, source, encoding=None):
 
 def _refuse_wide_text(head, source):
     """DataError when the first bytes look like UTF-16 or UTF-32: a byte order mark, or every other byte is NUL."""
+    if head.startswith(UTF8_MARK) and head.count(b"\0") * 3 > len(head):
+        raise DataError(
+            f"{source}: begins with the byte order mark of UTF-8 and goes on as UTF-16 or UTF-32, so no encoding reads "
+            "it; save it as UTF-8"
+        )
     for mark, name in BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             raise DataError(f"{source}: is {name.upper()} text; set data.encoding: {name}, or save it as UTF-8")
@@ -94,25 +99,23 @@ class Lines:
         remark = rb"(?:" + re.escape(self.comment) + rb".*)?" if comment else rb""
         self._no_record = re.compile(rb"^ *" + remark + rb"\n", re.MULTILINE)
         before_a_cell = re.escape(delimiter.encode()) if delimiter else rb"[,;\t]"
-        self._opening_quote = re.compile(rb"(?:^|" + before_a_cell + rb') *"')
+        self._opening_quote = re.compile(before_a_cell + rb' *"')
         # with the whole quoted cell, for what looks like another opening quote within it is none
         self._spaces_before = re.compile(rb"(^|" + before_a_cell + rb') *("[^"]*+(?:""[^"]*+)*+(?:"|\Z))', re.MULTILINE)
 
     def records(self):
         """Yield (line number of its first line, the record's bytes, whether its quotes are closed)."""
-        first, parts, inside = 0, [], False
-        for number, line in enumerate(io.BytesIO(self.text), 1):
-            if not inside:
-                if self._is_no_record(line):
-                    continue
-                first, parts = number, []
-            parts.append(line)
-            if b'"' in line:
-                inside = self._ends_inside_quotes(line, inside)
-            if not inside:
-                yield first, b"".join(parts), True
-        if inside:
-            yield first, b"".join(parts), False
+        text, start, number = self.text, 0, 1
+        while start < len(text):
+            end, closed, height = self._line_end(start), True, 1
+            line = text[start:end]
+            if not self._is_no_record(line):
+                if b'"' in line:
+                    end, closed = self._end_of_quoted(start, end)
+                    line = text[start:end]
+                    height = line.count(b"\n")
+                yield number, line, closed
+            start, number = end, number + height
 
     def body(self):
         """The text with only records in it, and quoted cells without spaces before the quote, which Arrow takes for
@@ -142,15 +145,19 @@ class Lines:
         starts = [b" "] + ([self.comment] if self.comment else [])
         return any(self.text.startswith(start) or b"\n" + start in self.text for start in starts)
 
-    def _ends_inside_quotes(self, line, inside):
-        position = 0
-        while True:
-            if inside:
-                closing = CLOSING_QUOTE.match(line, position)
-                if closing is None:
-                    return True
-                position = closing.end()
-            opening = self._opening_quote.search(line, position)
-            if opening is None:
-                return False
-            position, inside = opening.end(), True
+    def _line_end(self, start):
+        return self.text.find(b"\n", start) + 1 or len(self.text)
+
+    def _end_of_quoted(self, start, end):
+        """(where the record ends that begins at `start` with a line up to `end`, whether its quotes are closed).
+
+        From quote to quote, not from line to line: a cell may hold millions of lines.
+        """
+        opening = QUOTE_AT_START.match(self.text, start, end) or self._opening_quote.search(self.text, start, end)
+        while opening is not None:
+            closing = CLOSING_QUOTE.match(self.text, opening.end())
+            if closing is None:
+                return len(self.text), False
+            end = self._line_end(closing.end())
+            opening = self._opening_quote.search(self.text, closing.end(), end)
+        return end, True

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlp_cli.kernels import layout
 from mlp_cli.vocab import FUSED
+from mlp_cli.wording import listed, quoted
 
 HINGE_LOSSES = ("hinge", "squared_hinge")
+MOST_CONFUSED = 256  # classes; a confusion matrix of more would not be kept while training
 BLOCK_ROWS = 1 << 16  # to judge at a time, since NumPy finds numbers twice as long as those that are kept
 # Above which pre-activation the output is above 1/2; a softmax has no single unit.
 FUSED_MIDDLE = {"sigmoid": 0.0, "exponential": -0.6931471805599453, "softmax": 0.0}
@@ -38,6 +41,17 @@ class Coding:
     def target_high(self) -> float:
         """The high target after label smoothing: 1 - e + e / K."""
         return self.high - (self.high - self.low) * (self.smoothing - self.smoothing / self._spread)
+
+    @property
+    def keeps_confusion(self) -> bool:
+        """Whether an epoch's running sums have a confusion matrix."""
+        return 0 < self.classes <= MOST_CONFUSED
+
+    @property
+    def totals_size(self) -> int:
+        """How many running sums an epoch has (`layout`)."""
+        body = self.classes**2 * self.keeps_confusion if self.classes else self.outputs * layout.TARGET_TOTALS
+        return layout.TOTALS_HEAD + body
 
     @property
     def _spread(self) -> int:
@@ -89,7 +103,7 @@ def code(config, task) -> Coding:
         if last.units not in (None, wanted):
             raise config.error(
                 where,
-                f"expected {wanted}, one for each target ({', '.join(task.targets)}); got {last.units}. "
+                f"expected {wanted}, one for each target ({listed(task.targets)}); got {last.units}. "
                 "Leave units out of the last layer, or list more targets in data.target",
             )
         return Coding(outputs=wanted, classes=0)
@@ -100,7 +114,7 @@ def code(config, task) -> Coding:
         expected = " or ".join(str(n) for n in allowed)
         raise config.error(
             where,
-            f"expected {expected} for the {classes} classes of {task.targets[0]!r}; got {last.units}. "
+            f"expected {expected} for the {classes} classes of {quoted(task.targets[0])}; got {last.units}. "
             "Leave units out of the last layer: they follow from the data",
         )
     units = last.units or allowed[0]
@@ -138,7 +152,7 @@ def class_weights(config, task, targets: np.ndarray) -> np.ndarray | None:
     if unknown:
         raise config.error(
             "loss.class_weights",
-            f"{unknown[0]!r} is not a class of {task.targets[0]!r}; the classes are {', '.join(task.classes)}",
+            f"{quoted(unknown[0])} is not a class of {quoted(task.targets[0])}; the classes are {listed(task.classes)}",
         )
     by_name = {str(name): float(weight) for name, weight in stated.items()}
     return np.array([by_name.get(name, 1.0) for name in task.classes])

@@ -168,9 +168,7 @@ class Machine:
         self._keep(record, "scratch", int(record["scratch_size"]) * self.threads, network.dtype)
         for name, moment in zip(("moment1", "moment2"), network.moments, strict=False):
             record[name] = moment.ctypes.data
-        coding = network.coding
-        body = coding.classes**2 * int(record["confusion"]) if coding.classes else coding.outputs * layout.TARGET_TOTALS
-        self.totals = np.zeros(layout.TOTALS_HEAD + body)
+        self.totals = np.zeros(network.coding.totals_size)
         record["totals"], record["totals_size"] = self.totals.ctypes.data, self.totals.size
         self._totals_before = self._keep(record, "totals_before", self.totals.size, np.float64)
         self._state_before = self._keep(record, "state_before", network.state.size, network.dtype)
@@ -322,7 +320,7 @@ class Machine:
         record["loss_option"] = _loss_option(config.loss)
         record["sum_reduction"] = config.loss.reduction == "sum"
         record["classes"], record["single_unit"] = coding.classes, coding.single
-        record["confusion"] = 0 < coding.classes <= 256
+        record["confusion"] = coding.keeps_confusion
         record["low"], record["high"] = coding.target_low, coding.target_high
         record["middle"] = coding.middle
         record["spin"] = SPIN

@@ -11,6 +11,7 @@ from mlp_cli.network.coding import Coding
 from mlp_cli.network.initial import initial_value
 from mlp_cli.network.program import Parameter, Program, build
 from mlp_cli.optimizers import kernel_code, rprop_initial
+from mlp_cli.wording import sizes
 
 MOMENTS = ("moment1", "moment2")
 
@@ -21,7 +22,11 @@ class Network:
     All vectors are flat, padded and of the config's dtype; `tensors` and `load` speak in checkpoint names and shapes.
     """
 
-    def __init__(self, config, features: int, coding: Coding):
+    def __init__(self, config, features: int, coding: Coding, allocate: bool = True):
+        """Without `allocate`, it is known what the network is made of, but it has no numbers until `allocate()`.
+
+        SystemFault where memory has no room for them.
+        """
         self.config, self.features, self.coding = config, features, coding
         self.dtype = np.dtype(config.dtype)
         last = config.network.layers[-1].activation.name
@@ -32,6 +37,11 @@ class Network:
         self.program = build(*arguments, training=False)
         self.optimizer_code = kernel_code(config.optimizer, optimizer_kernels.PLAIN_SGD)
         self.moment_count = optimizer_kernels.moments_of(self.optimizer_code)
+        if allocate:
+            self.allocate()
+
+    def allocate(self) -> None:
+        """Make room for the parameters and the running statistics. SystemFault where memory has none."""
         memory.require(
             self.program.parameter_size * self.dtype.itemsize,
             f"The network's {self.program.parameter_count:,} parameters need",
@@ -117,7 +127,7 @@ def find(tensors: dict, name: str, shape: tuple, source: str) -> np.ndarray:
         raise CheckpointError(f"{source}: the tensor {name} is missing; the checkpoint is of another network")
     if tensors[name].shape != shape:
         raise CheckpointError(
-            f"{source}: expected {name} of shape {shape}; got {tensors[name].shape}. "
+            f"{source}: expected {name} of shape {sizes(shape)}; got {sizes(tensors[name].shape)}. "
             "The checkpoint is of another network"
         )
     return tensors[name]

@@ -17,6 +17,7 @@ import numpy as np
 from mlp_cli import opening
 from mlp_cli.errors import CheckpointError, SystemFault, shortage
 from mlp_cli.runs import files
+from mlp_cli.wording import quoted
 
 FORMAT_VERSION = 1
 
@@ -120,6 +121,10 @@ def _load(path: Path) -> tuple[bytes, bytes]:
             header = _load_header(path, file, size)
             file.seek(0)
             content = file.read(size)
+    except opening.NotAFile as error:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint file; this is {error.found}; give a checkpoint file or a run directory"
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: the path itself is impossible, with a NUL in it
         if fault := shortage(error, str(path)):
             raise fault from error
@@ -151,11 +156,11 @@ def _tensor_table(path: Path, header: bytes) -> dict[str, dict]:
             case {"dtype": str(dtype), "data_offsets": [int(begin), int(end)]} if 0 <= begin <= end:
                 if dtype not in _DTYPES:
                     raise CheckpointError(
-                        f"{path}: the array {_short(name)} has type {_short(dtype)}, which no checkpoint of mlp holds; "
+                        f"{path}: the array {quoted(name)} has type {quoted(dtype)}, which no checkpoint of mlp holds; "
                         "give a file that mlp train wrote"
                     )
             case _:
-                raise _damaged(path, f"the header's entry for {_short(name)} makes no sense")
+                raise _damaged(path, f"the header's entry for {quoted(name)} makes no sense")
     return table
 
 
@@ -201,7 +206,7 @@ def _verified_digest(path: Path, header: bytes, content: bytes, meta: dict) -> s
 
 def _check_version(path: Path, meta: dict) -> None:
     version = meta.get("format_version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise _damaged(path, "its format version is missing")
     if version > FORMAT_VERSION:
         raise CheckpointError(
@@ -217,15 +222,9 @@ def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise _damaged(path, f"safetensors says: {_short(error)}") from error
+        raise _damaged(path, f"safetensors says: {quoted(error)}") from error
     # The library returns them in an order that changes from call to call.
     return {name: tensors[name] for name in sorted(tensors)}
-
-
-def _short(text: object) -> str:
-    """Something out of a file for a message: in quotes, on one line, and cut where it is long."""
-    quoted = repr(str(text))
-    return quoted if len(quoted) <= 100 else quoted[:97] + "..."
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:

@@ -6,6 +6,7 @@ runs/digits-001/
     checkpoints/step-0000012345.safetensors   the newest few
     checkpoints/best.safetensors              the result: the best on the validation split, else the last
     summary.json                              written at the end
+    state.json                                how it ended: finished, interrupted, diverged or failed (`ending`)
     lock                                      who is writing
     replacement/                              a run begun with --force, until it is finished (see `replacement`)
 
@@ -56,6 +57,7 @@ class RunDirectory:
         self.checkpoints_path = self.path / "checkpoints"
         self.best_path = self.checkpoints_path / "best.safetensors"
         self.summary_path = self.path / "summary.json"
+        self.state_path = self.path / "state.json"
         self.lock_path = self.path / "lock"
         self.history = History(self.metrics_path)
         self._proven: set[Path] = set()  # checkpoints that this process wrote or verified
@@ -129,8 +131,8 @@ class RunDirectory:
         try:
             with os.fdopen(opening.regular(self.summary_path), "rb") as file:
                 return json.loads(file.read(_LARGEST_SUMMARY))
-        except opening.NotOurs as error:
-            raise CheckpointError(f"{self.summary_path}: cannot read it: {error.what}; {error.remedy}") from error
+        except opening.NotAFile as error:
+            raise CheckpointError(f"{self.summary_path}: cannot read it: {error.strerror}; {error.remedy}") from error
         except (OSError, ValueError, RecursionError):
             return None
 
@@ -297,11 +299,11 @@ class RunDirectory:
         try:
             for path in (self.lock_path, self.metrics_path):  # written to in place
                 opening.require_regular(path, unshared=True)
-            for path in (self.config_path, self.summary_path):
+            for path in (self.config_path, self.summary_path, self.state_path):
                 opening.require_regular(path)
             opening.require_folder(self.checkpoints_path)
-        except opening.NotOurs as error:
-            raise SystemFault(f"{error.filename}: cannot write to it: {error.what}; {error.remedy}") from error
+        except opening.NotAFile as error:
+            raise SystemFault(f"{error.filename}: cannot write to it: {error.strerror}; {error.remedy}") from error
 
     def _is_vacant(self) -> bool:
         """Whether nothing would be lost: the directory is empty, or its run was stopped before it wrote anything."""
@@ -317,7 +319,7 @@ class RunDirectory:
 
     def run_files(self) -> list[Path]:
         """The files of the run that are there, but for the lock and what failed saves have left."""
-        others = [self.summary_path, self.metrics_path, self.config_path]
+        others = [self.summary_path, self.state_path, self.metrics_path, self.config_path]
         return self.checkpoint_files() + [path for path in others if os.path.lexists(path)]
 
     def _delete_run(self) -> None:
@@ -336,7 +338,7 @@ class RunDirectory:
         return found
 
     def _is_final(self, name: str) -> bool:
-        return name in (self.config_path.name, self.summary_path.name)
+        return name in (self.config_path.name, self.summary_path.name, self.state_path.name)
 
     def delete(self, paths: list[Path]) -> None:
         """Deletes files, durably, in this order. Raises SystemFault."""

@@ -270,7 +270,8 @@ def _followed(path: Path) -> Path:
         if not os.path.islink(path):
             return Path(os.path.realpath(path))
         if os.lstat(path).st_uid not in (0, os.geteuid()):
-            raise opening.NotOurs(path, f"{path} is a symbolic link of another user", "name the file itself")
+            what = f"{path} is a symbolic link of another user"
+            raise opening.NotAFile(path, "a symbolic link", what, "name the file itself")
         path = path.parent / os.readlink(path)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 

@@ -65,7 +65,7 @@ def settle(old: "RunDirectory") -> None:
     new.refuse_links()
     files.make_directory(old.checkpoints_path)
     if os.path.lexists(new.config_path):
-        old.delete([old.summary_path])  # which would speak of another checkpoint
+        old.delete([old.summary_path, old.state_path])  # which would speak of another checkpoint
         _move(new.best_path, old.best_path)
         old.delete([path for path in old.run_files() if path not in (old.best_path, old.config_path)])
         old.delete(old.leftovers())
@@ -74,6 +74,7 @@ def settle(old: "RunDirectory") -> None:
         _move(path, old.checkpoints_path / path.name)
     _move(new.metrics_path, old.metrics_path)
     _move(new.summary_path, old.summary_path)
+    _move(new.state_path, old.state_path)
     old.delete([*new.leftovers(), new.lock_path])
     for folder in (new.checkpoints_path, new.home):
         if folder.is_dir() and not any(folder.iterdir()):  # the user may have put something there
@@ -89,5 +90,5 @@ def _move(source: Path, target: Path) -> None:
 def _require_folder(path: Path) -> None:
     try:
         opening.require_folder(path)
-    except opening.NotOurs as error:
-        raise SystemFault(f"{path}: cannot write to it: {error.what}; {error.remedy}") from error
+    except opening.NotAFile as error:
+        raise SystemFault(f"{path}: cannot write to it: {error.strerror}; {error.remedy}") from error

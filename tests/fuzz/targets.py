@@ -7,6 +7,7 @@ kept.
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -175,12 +176,19 @@ def _good_checkpoint() -> tuple[dict, dict]:
     if not _good:
         from mlp_cli.config import load
         from mlp_cli.model import Model, load_data
+        from mlp_cli.progress import Progress
+        from mlp_cli.saved import TOTALS
 
         path = FOLDER / "good.yaml"
         layers = "[{units: 3, activation: relu}, {kind: batch_norm}, {activation: softmax}]"
         path.write_text(f"data: {{path: {_good_rows()}, missing: indicator}}\nnetwork: {{layers: {layers}}}\n")
         config = load([path])
-        _good.append(Model.new(config, load_data(config)).state())
+        dataset = load_data(config)
+        model = Model.new(config, dataset)
+        model.network.start_optimizer()
+        meta, tensors = model.state()
+        tensors |= model.network.optimizer_tensors() | {TOTALS: np.zeros(model.coding.totals_size)}
+        _good.append((meta | {"position": asdict(Progress()), "fingerprint": dataset.fingerprint}, tensors))
     meta, tensors = _good[0]
     return {name: array.copy() for name, array in tensors.items()}, json.loads(json.dumps(meta))
 
