@@ -177,7 +177,8 @@ def test_commands_refuse_all_that_cannot_be(run, monkeypatch):
 
 
 def _restore(directory, newest, content):
-    """The run with its single checkpoint again."""
+    """The run with its single checkpoint again, and no record of an end."""
+    (directory / "state.json").unlink(missing_ok=True)
     for path in (directory / "checkpoints").iterdir():
         path.unlink()
     newest.write_bytes(content)
