@@ -5,6 +5,7 @@ A library that finds too little of what it wants ends the process, blames a file
 
 import os
 import threading
+from contextlib import suppress
 
 from mlp_cli import memory
 from mlp_cli.errors import MORE_PROCESSES, SystemFault
@@ -54,7 +55,8 @@ def _heed_bytes() -> None:
                 f"The limit of this process, {memory.size_text(limit)} (ulimit -{option}), is less than the "
                 f"{memory.size_text(least)} that mlp sets aside for its libraries; raise it"
             )
-        _keep_libraries_small()  # each thread of a library sets a hundred megabytes aside
+        _keep_libraries_small()
+        _share_arenas()
 
 
 def _heed_threads() -> None:
@@ -69,6 +71,15 @@ def _heed_threads() -> None:
 
 def _keep_libraries_small() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _share_arenas() -> None:
+    """Let threads allocate from one arena: glibc sets 64 MB of addresses aside for each thread's own."""
+    import ctypes
+
+    arena_max = -8
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(arena_max, 1)
 
 
 def _heed_time() -> None:

@@ -24,8 +24,9 @@ settings.register_profile("soak", max_examples=20_000, deadline=None)
 sys.path.append(str(Path(__file__).parent.parent))
 
 
-# How long threads and processes that a test has sent home may take to end.
-SECONDS_TO_END = 10
+# How long threads and processes that a test has sent home may take to end, and how long until those are sought that
+# only the garbage collector finds.
+SECONDS_TO_END, SECONDS_TO_COLLECT = 10, 1
 
 
 @dataclass
@@ -85,14 +86,20 @@ def nothing_left_behind():
     """Fails a test whose threads or processes outlive it: they would disturb the tests after it."""
     before = _alive()
     yield
-    if not (left := _alive() - before):
-        return
-    gc.collect()  # the threads of a network end when nobody holds it any more
-    end = time.monotonic() + SECONDS_TO_END
-    while (left := _alive() - before) and time.monotonic() < end:
-        time.sleep(0.01)
+    # the threads of a network end when nobody holds it any more
+    if left := _left(before, SECONDS_TO_COLLECT):
+        gc.collect()
+        left = _left(before, SECONDS_TO_END)
     if left:
         pytest.fail(f"left behind: {', '.join(map(str, left))}", pytrace=False)
+
+
+def _left(before: set, seconds: float) -> set:
+    """What is still alive beyond what was there before, after so long at most."""
+    end = time.monotonic() + seconds
+    while (left := _alive() - before) and time.monotonic() < end:
+        time.sleep(0.001)
+    return left
 
 
 def _alive() -> set:

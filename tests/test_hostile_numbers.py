@@ -64,7 +64,8 @@ def test_a_number_that_is_none_is_found_at_its_step_and_kept_nowhere(tmp_path, p
     arrays_are_finite(out)
     # the best epoch so far is still there, and measures as it did
     (first,) = epochs(out)
-    assert good("eval", out, "--split", "validation", "--json").json["metrics"] == first["validation"]
+    best = out / "checkpoints" / "best.safetensors"
+    assert good("eval", best, "--split", "validation", "--json").json["metrics"] == first["validation"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

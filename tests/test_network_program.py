@@ -125,7 +125,7 @@ def test_tensors_of_another_network_are_refused():
         with pytest.raises(CheckpointError, match=r"^file: the tensor layers\.2\.gate\.weight is missing"):
             network.load(missing, "file")
         wrong = good | {"layers.0.weight": np.zeros((4, 19))}
-        message = "file: expected layers.0.weight of shape (19, 4); got (4, 19)"
+        message = "file: expected layers.0.weight of shape 19 x 4; got 4 x 19"
         with pytest.raises(CheckpointError, match=re.escape(message)):
             network.load(wrong, "file")
         with pytest.raises(CheckpointError, match=r"running_var"):

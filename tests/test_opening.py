@@ -29,10 +29,10 @@ def test_plain_files_and_nothing_else(tmp_path):
         assert file.read() == b"abc"
     with open_file(tmp_path / "empty", pipes=True) as file:
         assert file.read() == b""
-    for path, what in ((tmp_path, "a directory"), (tmp_path / "pipe", "a pipe"), ("/dev/zero", "a device")):
+    for path, what in ((tmp_path, "a directory"), (tmp_path / "pipe", "a named pipe"), ("/dev/zero", "a device")):
         with pytest.raises(NotAFile) as caught:
             open_file(path)
-        assert caught.value.what == what
+        assert caught.value.found == what
 
 
 @pytest.mark.parametrize("path", SYSTEM_FILES)

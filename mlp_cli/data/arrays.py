@@ -383,7 +383,7 @@ def _npy_header(stream, source):
             version = npy.read_magic(stream)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran_order, dtype = read(stream)
-    except (OSError, MemoryError):  # no fault of the header
+    except OSError:  # no fault of the header
         raise
     except Exception:  # NumPy evaluates the header as Python literals: a forged one can fail in any way
         raise DataError(f"{source}: the .npy header cannot be read; save the array again with numpy.save") from None
