@@ -6,8 +6,11 @@ What every test must do: leave no thread and no process behind.
 import ctypes
 import gc
 import json
+import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -131,12 +134,31 @@ def pytest_configure(config):
         # processes whose parent has ended become children of this one
         set_child_subreaper = 36
         ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
+    if not hasattr(config, "workerinput"):
+        _keep_bytecode(config)
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         # what is ignored here would be ignored by each `mlp` that the tests start; a hang-up still ends no tests
         handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: lambda *_: None}
         for number, handler in handlers.items():
             if signal.getsignal(number) == signal.SIG_IGN:
                 signal.signal(number, handler)
+
+
+def _keep_bytecode(config):
+    """The hundreds of processes that tests start compile each module once, outside of this folder."""
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = folder.name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels(request):
+    """The kernels of both types, each worker beginning with another: otherwise one would wait for the other."""
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "gw0")
+    dtypes = ("float32", "float64") if int(worker.removeprefix("gw")) % 2 == 0 else ("float64", "float32")
+    for dtype in dtypes:
+        subprocess.run([sys.executable, "-m", "mlp_cli", "warmup", "--dtype", dtype], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from cli import Outcome, blobs, classifier, epochs, good, mlp, regressor, result
 from faults import ERRORS, FOR_EVER, Dead, Door, Failer, FailerAndKiller, Killer
 from power import ForgetfulDisk, read, restore
 
-from mlp_cli import memory, model
+from mlp_cli import config as configs
+from mlp_cli import limits, memory, model
 from mlp_cli.runs import checkpoint, files, provenance, replacement
 from mlp_cli.runs.directory import RunDirectory, find_model
 
@@ -161,11 +162,18 @@ def behind(door: Door, *arguments) -> Outcome | None:
 def scenario(tmp_path_factory):
     """`scenario(name)`; its undisturbed run is trained once. What takes time and has no part in it is left out."""
     load, data, made = model.load_data, {}, {}
+    dump, texts = configs.dump, {}
 
     def load_once(config):
         if config.data.path not in data:
             data[config.data.path] = load(config)
         return data[config.data.path]
+
+    def dump_once(config):
+        key = repr(config.resolved())
+        if key not in texts:
+            texts[key] = dump(config)
+        return texts[key]
 
     def get(name):
         if name in made:
@@ -188,7 +196,9 @@ def scenario(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model, "load_data", load_once)
+        patch.setattr(configs, "dump", dump_once)
         patch.setattr(provenance, "git_state", lambda: None)
+        patch.setattr(limits, "heed", lambda: None)
         patch.setattr(memory, "available", lambda: sys.maxsize)
         yield get
 
