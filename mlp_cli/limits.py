@@ -3,6 +3,7 @@
 A library that finds too little of what it wants ends the process, blames a file, or sends it a signal.
 """
 
+import functools
 import os
 import threading
 from contextlib import suppress
@@ -59,6 +60,7 @@ def _heed_bytes() -> None:
         _share_arenas()
 
 
+@functools.cache  # once for a process: libraries that are loaded have their threads
 def _heed_threads() -> None:
     found = startable(ENOUGH_THREADS)
     if found < LEAST_THREADS:

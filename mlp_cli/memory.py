@@ -14,12 +14,17 @@ from mlp_cli.errors import SystemFault
 
 # What the program itself still takes: machine code, threads, tables of results.
 RESERVE = 64_000_000
+# Bytes that are taken without asking: to ask takes the system longer than to give them.
+SMALL = 1_000_000
+
 # The remedy for data that do not fit.
 LESS_DATA = "use fewer rows or columns, or store the numbers as .npy and set data.memory: map"
 
 
 def require(needed: int, what: str, remedy: str) -> None:
     """SystemFault unless so many more bytes fit: what needs them (`x.csv: its 9 cells need`), and what to do."""
+    if needed < SMALL:
+        return
     there = available()
     if needed > there:
         raise SystemFault(f"{what} {size_text(needed)} of memory, and {size_text(there)} are available; {remedy}")

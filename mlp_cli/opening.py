@@ -6,6 +6,7 @@ true size and may block.
 """
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Callable
@@ -121,6 +122,7 @@ def _check(path: str | os.PathLike, found: os.stat_result, unshared: bool) -> No
         raise NotAFile(path, "a file of several names", names, "put a copy of its own in its place")
 
 
+@functools.cache
 def _system_devices() -> set[int]:
     """Where the system shows files that have no true size."""
     return {os.stat(folder).st_dev for folder in SYSTEM_FOLDERS if os.path.ismount(folder)}

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from mlp_cli.runs.provenance import available_processors
+
 # `--hypothesis-profile=soak` looks for new failures, and takes its time
 settings.register_profile("soak", max_examples=20_000, deadline=None)
 
@@ -142,6 +144,11 @@ def pytest_configure(config):
         for number, handler in handlers.items():
             if signal.getsignal(number) == signal.SIG_IGN:
                 signal.signal(number, handler)
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """For `-n auto`: one more than there are processors, for many tests wait for processes."""
+    return available_processors() + 1
 
 
 def _keep_bytecode(config):

@@ -257,6 +257,7 @@ def test_a_table_that_is_larger_than_memory_is_not_read(run, tmp_path, monkeypat
 def test_cells_and_inputs_are_counted_before_memory_is_taken(run, tmp_path, monkeypatch):
     path = tmp_path / "cells.csv"
     path.write_bytes(HEADER + b"1,2,3,ash\n" * 1000 + ROWS)
+    monkeypatch.setattr(memory, "SMALL", 0)
     monkeypatch.setattr(memory, "available", lambda: 50_000)
     for command in commands(run, path, tmp_path / "run"):
         refused(mlp(*command), 5, f"{path}: its 4,244 cells need 165.3 kB of memory, and 50.0 kB are available; use")

@@ -88,6 +88,7 @@ def test_where_nothing_is_known(tmp_path, monkeypatch):
 
 
 def test_what_fits_and_what_does_not(monkeypatch):
+    monkeypatch.setattr(memory, "SMALL", 0)
     monkeypatch.setattr(memory, "available", lambda: 1000)
     memory.require(1000, "x.csv: its 9 cells need", "use less")
     with pytest.raises(SystemFault) as refused:
@@ -244,6 +245,7 @@ def test_outputs_that_do_not_fit(tmp_path, monkeypatch):
     require = footprint.memory.require
 
     def counted(needed, what, remedy):
+        monkeypatch.setattr(memory, "SMALL", 0)
         monkeypatch.setattr(memory, "available", lambda: 1000 if what.startswith("The outputs") else GIGABYTE)
         require(needed, what, remedy)
 
