@@ -104,6 +104,16 @@ def test_a_run_that_was_killed_has_no_record(config, tmp_path):
     assert "the run has not ended" in good("inspect", run).out
 
 
+def test_a_checkpoint_that_is_named_itself_stands_for_no_run(config, tmp_path):
+    run, link = tmp_path / "run", tmp_path / "link.safetensors"
+    good("train", config, "--out", run, "--quiet")
+    (run / "state.json").unlink()
+    (run / "summary.json").unlink()
+    link.symlink_to(run / "checkpoints" / "best.safetensors")
+    for path in (link, link.resolve()):
+        assert good("eval", path, "--quiet").err == ""
+
+
 EDITED = (
     "", "[]", "[" * 9999, "9" * 9999, '{"state": 3}', '{"state": "x"}', '{"state": "failed", "step": "7"}',
     '{"state": "failed", "step": true}', '{"state": "diverged", "reason": {}}', '{"state": "diverged", "extra": 1}',
