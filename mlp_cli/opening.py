@@ -105,7 +105,7 @@ def _checked(path: str | os.PathLike, descriptor: int, unshared: bool = False) -
     try:
         found = os.fstat(descriptor)
         _check(path, found, unshared)
-        if found.st_dev in _system_devices() or (found.st_size == 0 and _holds_something(descriptor)):
+        if found.st_dev in _system_devices() or (found.st_size == 0 and _holds_more_than_it_says(descriptor)):
             raise NotAFile(path, SYSTEM_FILE)
     except BaseException:
         os.close(descriptor)
@@ -126,10 +126,10 @@ def _system_devices() -> set[int]:
     return {os.stat(folder).st_dev for folder in SYSTEM_FOLDERS if os.path.ismount(folder)}
 
 
-def _holds_something(descriptor: int) -> bool:
-    """Whether a file of no size gives bytes, or would if one waited."""
+def _holds_more_than_it_says(descriptor: int) -> bool:
+    """Whether a file of no size gives bytes, or would if one waited; not one that is written to at this moment."""
     try:
-        return bool(os.pread(descriptor, 1, 0))
+        return bool(os.pread(descriptor, 1, 0)) and os.fstat(descriptor).st_size == 0
     except BlockingIOError:
         return True
     except OSError:  # opened to be written only, or a file in which there is no place

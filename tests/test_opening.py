@@ -58,6 +58,20 @@ def test_files_of_the_system_are_refused_before_they_can_block(path, tmp_path):
         assert "a file of the system" in done.err
 
 
+def test_a_file_that_is_written_to_while_it_is_opened(tmp_path, monkeypatch):
+    """As a new lock is, whose holder's name comes a moment after it."""
+    path, pread = tmp_path / "lock", os.pread
+    path.touch()
+
+    def late(descriptor, *arguments):
+        path.write_text("somebody")
+        return pread(descriptor, *arguments)
+
+    monkeypatch.setattr(os, "pread", late)
+    with open_file(path) as file:
+        assert file.read() == b"somebody"
+
+
 @pytest.mark.skipif(signal.getsignal(signal.SIGINT) == signal.SIG_IGN, reason="SIGINT is ignored, as under nohup")
 def test_a_config_may_come_through_a_pipe_and_the_wait_for_it_can_be_ended(tmp_path):
     pipe = tmp_path / "pipe"
