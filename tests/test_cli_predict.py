@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -295,6 +296,25 @@ def test_pipes_that_do_not_wait(trees, tmp_path):
             stdin.writelines([header, *lines * 100])
         time.sleep(0.5)
         with os.fdopen(ours) as stdout:
+            assert stdout.read() == expected
+        assert process.wait(timeout=30) == 0
+
+
+def test_standard_output_by_its_name(trees, tmp_path):
+    """A file, whose other lines must stay, and a socket, which cannot be opened by a name."""
+    run, rows = trees
+    expected = good("predict", run, rows).out
+    with open(tmp_path / "out.csv", "w+") as file:
+        file.write("# first\n")
+        file.flush()
+        assert finish(start("predict", run, rows, "-o", "/dev/stdout", stdout=file)).code == 0
+        file.seek(0)
+        assert file.read() == "# first\n" + expected
+    assert (tmp_path / "out.csv").read_text() == "# first\n" + expected
+    ours, theirs = socket.socketpair()
+    with ours, theirs, start("predict", run, rows, "-o", "/dev/stdout", stdout=theirs) as process:
+        theirs.close()
+        with ours.makefile() as stdout:
             assert stdout.read() == expected
         assert process.wait(timeout=30) == 0
 
