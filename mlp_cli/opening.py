@@ -8,6 +8,7 @@ true size and may block.
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,10 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+# How long another process may take to give a file free (a lease, as servers of files hold them); the system takes it
+# from one that does not after 45 seconds.
+LEASE_SECONDS = 60
+_LOOK_EVERY = 0.05
 
 
 class NotAFile(OSError):
@@ -50,7 +55,7 @@ def regular(
     the other names mean.
     """
     try:
-        descriptor = opened_by(path, flags | _FLAGS | os.O_NOFOLLOW, mode)
+        descriptor = _opened(path, flags | os.O_NOFOLLOW, mode, opened_by)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNOTSUPP):
             require_regular(path)
@@ -67,7 +72,7 @@ def open_file(path: str | os.PathLike, pipes: bool = False) -> BinaryIO:
         return Path(path).open("rb")
     # what becomes a pipe between these two looks is refused by the second, and does not block the opening
     try:
-        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+        descriptor = _opened(path, os.O_RDONLY)
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket
             raise NotAFile(path, kind(os.stat(path).st_mode)) from None
@@ -98,6 +103,18 @@ def require_folder(path: Path) -> None:
 def kind(mode: int) -> str:
     """What a file of this mode is, in words: a named pipe."""
     return _KINDS.get(stat.S_IFMT(mode), "a file")
+
+
+def _opened(path: str | os.PathLike, flags: int, mode: int = 0o666, opened_by: Callable[..., int] = os.open) -> int:
+    """A descriptor, without waiting for a pipe, but for whoever holds a lease on the file. OSError as for `os.open`."""
+    end = time.monotonic() + LEASE_SECONDS
+    while True:
+        try:
+            return opened_by(path, flags | _FLAGS, mode)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(_LOOK_EVERY)
 
 
 def _checked(path: str | os.PathLike, descriptor: int, unshared: bool = False) -> int:
