@@ -76,14 +76,15 @@ class RunDirectory:
         """Makes or finds the directory of a run, locks it, and leaves it ready to be written to.
 
         Without `out` it is `<base>/<name>-001` and so on, one more than the highest there is; with `resume` the highest
-        there is, or a new one; `force` has nothing to delete there. A directory `out` may be new or empty. When it
-        holds a run, `resume` keeps that and `force` deletes it first, but never a file that is not the run's.
+        there is, or a new one; `force` has nothing to replace there. A directory `out` may be new or empty. When it
+        holds a run, `resume` goes on with that, or with the run that is to replace it if one was begun; `force` begins
+        such a run (`replacement`). A file that is not the run's is never deleted.
 
         Raises ConfigError for a directory that holds a run (with neither flag) or something else, RunInUse when
         another process writes to it, SystemFault when it cannot be written.
         """
         if resume and force:
-            raise ConfigError("--resume goes on with a run and --force deletes it: give only one of them")
+            raise ConfigError("--resume goes on with a run and --force replaces it: give only one of them")
         base = Path(base)
         if out is not None:
             path = Path(out)
