@@ -286,7 +286,8 @@ def _followed(path: Path) -> Path:
         if not os.path.islink(path):
             return Path(os.path.realpath(path))
         if not _is_trusted_link(path):
-            what = f"{path} is a symbolic link of another user"
+            # the path itself would lose its first capital in `reason`
+            what = f"the symbolic link {path} is another user's"
             raise opening.NotAFile(path, "a symbolic link", what, "name the file itself")
         path = path.parent / os.readlink(path)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
