@@ -21,6 +21,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     interrupts = Interrupts(bus_error=_map_error)
     interrupts.install()
     fill_closed_streams()
+    await_streams()
     code = _run(arguments, interrupts)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -60,6 +61,17 @@ def fill_closed_streams() -> None:
     if sys.stderr is None:
         _move(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def await_streams() -> None:
+    """Have reading and writing of the standard streams wait, which another program may have switched off (O_NONBLOCK).
+
+    Python would take a pipe that has nothing yet for an empty one, and drop what a full one cannot take at once.
+    """
+    for descriptor in range(3):
+        with suppress(OSError):
+            if not os.get_blocking(descriptor):
+                os.set_blocking(descriptor, True)
 
 
 def _move(descriptor: int, number: int) -> None:

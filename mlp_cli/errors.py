@@ -121,6 +121,8 @@ def shortage(error: BaseException, where: str = "") -> SystemFault | None:
     if number not in _SHORTAGES:
         return None
     what, remedy = _SHORTAGES[number]
+    if where and isinstance(error, BlockingIOError):  # the same number, but about a file
+        what, remedy = "another process does not give it free", "end that one, or copy the file"
     if isinstance(error, ImportError):
         what += ", so a library cannot be loaded"
     return SystemFault(f"{where}: {what}; {remedy}" if where else f"{what[:1].upper()}{what[1:]}; {remedy}")

@@ -9,6 +9,7 @@ import errno
 import functools
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,10 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+# How long another process may take to give a file free (a lease, as servers of files hold them); the system takes it
+# from one that does not after 45 seconds.
+LEASE_SECONDS = 60
+_LOOK_EVERY = 0.05
 
 
 class NotAFile(OSError):
@@ -51,7 +56,7 @@ def regular(
     the other names mean.
     """
     try:
-        descriptor = opened_by(path, flags | _FLAGS | os.O_NOFOLLOW, mode)
+        descriptor = _opened(path, flags | os.O_NOFOLLOW, mode, opened_by)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNOTSUPP):
             require_regular(path)
@@ -68,7 +73,7 @@ def open_file(path: str | os.PathLike, pipes: bool = False) -> BinaryIO:
         return Path(path).open("rb")
     # what becomes a pipe between these two looks is refused by the second, and does not block the opening
     try:
-        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+        descriptor = _opened(path, os.O_RDONLY)
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket
             raise NotAFile(path, kind(os.stat(path).st_mode)) from None
@@ -101,12 +106,24 @@ def kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "a file")
 
 
+def _opened(path: str | os.PathLike, flags: int, mode: int = 0o666, opened_by: Callable[..., int] = os.open) -> int:
+    """A descriptor, without waiting for a pipe, but for whoever holds a lease on the file. OSError as for `os.open`."""
+    end = time.monotonic() + LEASE_SECONDS
+    while True:
+        try:
+            return opened_by(path, flags | _FLAGS, mode)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(_LOOK_EVERY)
+
+
 def _checked(path: str | os.PathLike, descriptor: int, unshared: bool = False) -> int:
     """The descriptor of a plain file; any other is closed."""
     try:
         found = os.fstat(descriptor)
         _check(path, found, unshared)
-        if found.st_dev in _system_devices() or (found.st_size == 0 and _holds_something(descriptor)):
+        if found.st_dev in _system_devices() or (found.st_size == 0 and _holds_more_than_it_says(descriptor)):
             raise NotAFile(path, SYSTEM_FILE)
     except BaseException:
         os.close(descriptor)
@@ -128,10 +145,10 @@ def _system_devices() -> set[int]:
     return {os.stat(folder).st_dev for folder in SYSTEM_FOLDERS if os.path.ismount(folder)}
 
 
-def _holds_something(descriptor: int) -> bool:
-    """Whether a file of no size gives bytes, or would if one waited."""
+def _holds_more_than_it_says(descriptor: int) -> bool:
+    """Whether a file of no size gives bytes, or would if one waited; not one that is written to at this moment."""
     try:
-        return bool(os.pread(descriptor, 1, 0))
+        return bool(os.pread(descriptor, 1, 0)) and os.fstat(descriptor).st_size == 0
     except BlockingIOError:
         return True
     except OSError:  # opened to be written only, or a file in which there is no place

@@ -1,5 +1,6 @@
 """How a run begins: what is checked once the data is read, initial weights, and going on from a checkpoint."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,21 +55,24 @@ def begin(trainer: Trainer) -> None:
     trainer.run.history.truncate_after(0)
 
 
-def take_initial(model: Model) -> None:
+def take_initial(model: Model, warn: Callable[[str], None]) -> None:
     """Give a new model the parameters of `network.initial`, if the config names a checkpoint or a run there.
 
-    CheckpointError where it cannot be read, Diverged where that run has no result, ConfigError where it is of another
-    network.
+    `warn` hears of a run that has not finished. CheckpointError where it cannot be read, Diverged where that run has
+    no result, ConfigError where it is of another network.
     """
     initial = model.config.network.initial
     if initial is None:
         return
+    where = model.config.where("network.initial")
     try:
-        path, _ = chosen_model(Path(initial))
+        path, remark = chosen_model(Path(initial))
         tensors = checkpoints.read(path).tensors
     except (CheckpointError, Diverged) as error:
-        raise type(error)(f"{model.config.where('network.initial')}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
     load_initial(model.network, tensors, str(path))
+    if remark:
+        warn(f"{where}: {remark}")
 
 
 def resume(trainer: Trainer, checkpoint: checkpoints.Checkpoint) -> None:

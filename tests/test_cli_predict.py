@@ -3,8 +3,11 @@
 import csv
 import io
 import math
+import os
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from cli import blobs, classifier, finish, good, mlp, regressor, slopes, start, summary, write_config, write_csv
@@ -274,6 +277,46 @@ def test_files_without_a_header(tmp_path):
 
 
 # Pipes
+
+
+def test_pipes_that_do_not_wait(trees, tmp_path):
+    """Whoever made them may have left them so (O_NONBLOCK): nothing is taken for the end, and nothing is dropped."""
+    run, rows = trees
+    header, *lines = rows.read_text().splitlines(keepends=True)
+    expected = good("predict", run, "-", stdin="".join([header, *lines * 100]).encode()).out
+    reader, theirs = os.pipe()
+    ours, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    with start("predict", run, "-", stdin=reader, stdout=writer) as process:
+        os.close(reader)
+        os.close(writer)
+        time.sleep(1)
+        with os.fdopen(theirs, "w") as stdin:
+            stdin.writelines([header, *lines * 100])
+        time.sleep(0.5)
+        with os.fdopen(ours) as stdout:
+            assert stdout.read() == expected
+        assert process.wait(timeout=30) == 0
+
+
+def test_standard_output_by_its_name(trees, tmp_path):
+    """A file, whose other lines must stay, and a socket, which cannot be opened by a name."""
+    run, rows = trees
+    expected = good("predict", run, rows).out
+    with open(tmp_path / "out.csv", "w+") as file:
+        file.write("# first\n")
+        file.flush()
+        assert finish(start("predict", run, rows, "-o", "/dev/stdout", stdout=file)).code == 0
+        file.seek(0)
+        assert file.read() == "# first\n" + expected
+    assert (tmp_path / "out.csv").read_text() == "# first\n" + expected
+    ours, theirs = socket.socketpair()
+    with ours, theirs, start("predict", run, rows, "-o", "/dev/stdout", stdout=theirs) as process:
+        theirs.close()
+        with ours.makefile() as stdout:
+            assert stdout.read() == expected
+        assert process.wait(timeout=30) == 0
 
 
 def test_a_closed_pipe_ends_it_silently(trees, tmp_path):

@@ -2,11 +2,14 @@
 
 import codecs
 import csv
+import errno
+import fcntl
 import io
 import os
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -15,7 +18,8 @@ from cli import finish, good, mlp, start
 
 from mlp_cli.data.table import _count_cells
 from mlp_cli.data.text import Lines
-from mlp_cli.opening import NotAFile, open_file
+from mlp_cli.errors import shortage
+from mlp_cli.opening import NotAFile, open_file, regular
 
 CONFIG = "data: {{path: {path}}}\nnetwork: {{layers: [{{activation: linear}}]}}\n"
 SYSTEM_FILES = ("/proc/kmsg", "/proc/kcore", "/proc/version", "/sys/kernel/uevent_seqnum")
@@ -56,6 +60,54 @@ def test_files_of_the_system_are_refused_before_they_can_block(path, tmp_path):
         done = finish(start(*command), timeout=30)
         assert done.code == code, (command, done.err)
         assert "a file of the system" in done.err
+
+
+def test_a_file_that_is_written_to_while_it_is_opened(tmp_path, monkeypatch):
+    """As a new lock is, whose holder's name comes a moment after it."""
+    path, pread = tmp_path / "lock", os.pread
+    path.touch()
+
+    def late(descriptor, *arguments):
+        path.write_text("somebody")
+        return pread(descriptor, *arguments)
+
+    monkeypatch.setattr(os, "pread", late)
+    with open_file(path) as file:
+        assert file.read() == b"somebody"
+
+
+HOLDER = """
+import fcntl, os, signal, sys, time
+descriptor = os.open(sys.argv[1], os.O_RDWR)
+signal.signal(signal.SIGIO, lambda *_: (time.sleep(0.3), fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)))
+fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="Linux alone has leases")
+@pytest.mark.parametrize("opening", [open_file, lambda path: os.fdopen(regular(path), "rb")])
+def test_a_file_that_another_process_has_a_lease_on(opening, tmp_path):
+    """As a file server has for its clients, and gives back when somebody asks."""
+    path = tmp_path / "rows.csv"
+    path.write_text("rows")
+    with subprocess.Popen([sys.executable, "-S", "-c", HOLDER, path], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            if holder.stdout.readline() != "held\n":
+                pytest.skip("this file system has no leases")
+            with opening(path) as file:
+                assert file.read() == b"rows"
+        finally:
+            holder.kill()
+
+
+def test_a_file_that_is_held_is_no_want_of_processes():
+    error = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+    assert "further process" in str(shortage(error))
+    assert str(shortage(error, "rows.csv")) == (
+        "rows.csv: another process does not give it free; end that one, or copy the file"
+    )
 
 
 @pytest.mark.skipif(signal.getsignal(signal.SIGINT) == signal.SIG_IGN, reason="SIGINT is ignored, as under nohup")

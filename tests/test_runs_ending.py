@@ -102,6 +102,19 @@ def test_a_run_that_was_killed_has_no_record(config, tmp_path):
     done = good("eval", run, "--quiet")
     assert "this run has not ended; what is used is its checkpoint so far, best.safetensors, of step 24" in done.err
     assert "the run has not ended" in good("inspect", run).out
+    for command in (("train", config, "--out", tmp_path / "other"), ("check", config)):
+        done = good(*command, f"network.initial={run}", "--quiet")
+        assert f"network.initial: {run}: this run has not ended; what is used is its checkpoint so far" in done.err
+
+
+def test_a_checkpoint_that_is_named_itself_stands_for_no_run(config, tmp_path):
+    run, link = tmp_path / "run", tmp_path / "link.safetensors"
+    good("train", config, "--out", run, "--quiet")
+    (run / "state.json").unlink()
+    (run / "summary.json").unlink()
+    link.symlink_to(run / "checkpoints" / "best.safetensors")
+    for path in (link, link.resolve()):
+        assert good("eval", path, "--quiet").err == ""
 
 
 EDITED = (

@@ -300,7 +300,13 @@ def test_a_link_of_another_user_is_not_followed(tmp_path):
     victim.write_text("precious")
     link.symlink_to(victim)
     os.chown(link, 54321, -1, follow_symlinks=False)
-    with pytest.raises(SystemFault, match="is a symbolic link of another user; name the file itself"):
+    with pytest.raises(SystemFault, match="is another user's; name the file itself"):
+        files.write_output(link, b"rows")
+    # nor on the way to what this process has open
+    link.unlink()
+    link.symlink_to("/dev/fd/1")
+    os.chown(link, 54321, -1, follow_symlinks=False)
+    with pytest.raises(SystemFault, match="is another user's; name the file itself"):
         files.write_output(link, b"rows")
     assert victim.read_text() == "precious"
 

@@ -33,7 +33,7 @@ def command(arguments, as_json, quiet):
     dataset = load_data(precise)
     model = Model.new(precise, dataset)
     check(model, dataset)
-    take_initial(model)
+    take_initial(model, console.warn)
     console.say(f"Task: {dataset.task.kind} ({dataset.task.reason})")
     for note in dataset.notes:
         console.warn(note)

@@ -65,7 +65,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
     check(model, dataset)
     if not resume:
         # a mistake here must not leave an empty run behind
-        take_initial(model)
+        take_initial(model, console.warn)
 
     with ExitStack() as stack:
         run = RunDirectory.create(config.name, out=out, resume=resume, force=force, warn=console.warn)
@@ -84,7 +84,7 @@ def _train(configs, overrides, out, resume, force, threads, console, interrupts)
             del checkpoint  # as large as the network and its moments
         else:
             if resume:
-                take_initial(model)
+                take_initial(model, console.warn)
             begin(trainer)
         run.save_config(config_package.dump(config))
         console.say(f"{_plural(trainer.machine.training_threads, 'thread')}, {trainer.batch_size} rows a step")

@@ -77,7 +77,8 @@ class RunDirectory:
 
         Without `out` it is `<base>/<name>-001` and so on, one more than the highest there is; with `resume` the highest
         there is, or a new one; `force` has nothing to replace there. A directory `out` may be new or empty. When it
-        holds a run, `resume` goes on with that, and `force` begins one that replaces it at its end (`replacement`).
+        holds a run, `resume` goes on with that, or with the run that is to replace it if one was begun; `force` begins
+        such a run (`replacement`). A file that is not the run's is never deleted.
 
         Raises ConfigError for a directory that holds a run (with neither flag) or something else, RunInUse when
         another process writes to it, SystemFault when it cannot be written.

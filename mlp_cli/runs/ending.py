@@ -76,7 +76,7 @@ def chosen_model(path: Path) -> tuple[Path, str]:
     where it is named itself. CheckpointError where there is no checkpoint.
     """
     found = find_model(path)
-    if found == Path(path):
+    if not os.path.isdir(path):  # the checkpoint itself, or a link to it
         return found, ""
     ending = read(path)
     if ending is None:

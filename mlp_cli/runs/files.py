@@ -96,10 +96,14 @@ def write_output(path: Path, *parts: bytes | memoryview) -> None:
     and into a pipe or a device that stands there instead of in its place (`/dev/null` must stay what it is).
 
     A link must be the user's own or the system's: in a folder where others may write, theirs could lead anywhere. A
-    pipe must have a reader within a minute. Raises SystemFault.
+    pipe must have a reader within a minute. What this process has open (`/dev/stdout`) is written to where it stands.
+    Raises SystemFault.
     """
     path = Path(path)
     with _told(path, "write to it"):
+        if (descriptor := _open_already(path)) is not None:
+            _write(descriptor, *parts)
+            return
         if not _is_stream(path):
             path = _followed(path)
     if not _is_stream(path):
@@ -264,16 +268,33 @@ def _is_stream(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def _open_already(path: Path) -> int | None:
+    """The descriptor of this process that a path like `/dev/stdout` or `/dev/fd/3` names, itself or through links."""
+    ours = {os.path.realpath(folder) for folder in ("/dev/fd", "/proc/self/fd")}
+    for _ in range(_MOST_LINKS):
+        if path.name.isdecimal() and os.path.realpath(path.parent) in ours:
+            return int(path.name)
+        if not os.path.islink(path) or not _is_trusted_link(path):
+            return None
+        path = path.parent / os.readlink(path)
+    return None
+
+
 def _followed(path: Path) -> Path:
     """The path that the links of a path lead to."""
     for _ in range(_MOST_LINKS):
         if not os.path.islink(path):
             return Path(os.path.realpath(path))
-        if os.lstat(path).st_uid not in (0, os.geteuid()):
-            what = f"{path} is a symbolic link of another user"
+        if not _is_trusted_link(path):
+            # the path itself would lose its first capital in `reason`
+            what = f"the symbolic link {path} is another user's"
             raise opening.NotAFile(path, "a symbolic link", what, "name the file itself")
         path = path.parent / os.readlink(path)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _is_trusted_link(path: Path) -> bool:
+    return os.lstat(path).st_uid in (0, os.geteuid())
 
 
 @contextmanager
