@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -23,6 +24,8 @@ from mlp_cli.errors import Interrupted, MlpError, Stopped
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
 SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
+# How long after a Ctrl-C another one is a second one: programs that pass it on to their children double it.
+AGAIN_SECONDS = 0.1
 # How long a terminal or a pipe may take to accept the last sentence.
 PATIENCE_SECONDS = 1.0
 
@@ -84,7 +87,7 @@ class Interrupts:
         # held by whoever leaves, so that the command does not go on to say that it is done, and during a change of
         # phase, which for a moment makes a signal wait for the next look at `received`
         self._leaving = threading.Lock()
-        self._heard: set[int] = set()  # by the handler, in the main thread
+        self._heard: dict[int, float] = {}  # by the handler, in the main thread: when it was heard first
         self._watcher: _Watcher | None = None
         self._before: dict = {}
 
@@ -99,7 +102,7 @@ class Interrupts:
 
         RuntimeError where no thread can be started.
         """
-        heard: set[int] = set()
+        heard: dict[int, float] = {}
 
         def see_to(number: int) -> None:
             if number in self._before and number in SIGNALS:
@@ -154,10 +157,10 @@ class Interrupts:
             return Interrupted(f"Interrupted{rest}")
         return Stopped(f"Stopped by {self.received.name}{rest}")
 
-    def _act(self, number: int, heard: set[int]) -> None:
+    def _act(self, number: int, heard: dict[int, float]) -> None:
         """What a signal does, in the main thread's handler or in the watcher: whoever comes second finds it done."""
-        again = number == signal.SIGINT and number in heard
-        heard.add(number)
+        now = time.monotonic()
+        again = number == signal.SIGINT and now - heard.setdefault(number, now) >= AGAIN_SECONDS
         if again:
             self._leave(self._exit_code)  # checkpoints are renamed into place, so the last one is whole
         if self._phase is Phase.OVER:

@@ -64,6 +64,11 @@ def regular(
     return _checked(path, descriptor, unshared)
 
 
+def read_own(path: Path) -> BinaryIO:
+    """A file of our own to read: `regular`, as a stream of bytes."""
+    return os.fdopen(regular(path), "rb")
+
+
 def open_file(path: str | os.PathLike, pipes: bool = False) -> BinaryIO:
     """A plain file to read, or with `pipes` a named pipe too, once it has a writer. NotAFile for anything else.
 

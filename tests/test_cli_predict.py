@@ -319,6 +319,18 @@ def test_standard_output_by_its_name(trees, tmp_path):
         assert process.wait(timeout=30) == 0
 
 
+def test_what_nobody_reads(trees, tmp_path):
+    """A closed stderr hides no result; whoever stops reading the output is no fault of the system."""
+    run, rows = trees
+    nowhere, unread = os.pipe()
+    os.close(nowhere)
+    done = finish(start("eval", run, stderr=unread))
+    assert (done.code, "accuracy" in done.out) == (0, True)
+    done = finish(start("predict", run, rows, "-o", "/dev/stdout", stdout=unread))
+    assert (done.code, done.err) == (141, "")
+    os.close(unread)
+
+
 def test_a_closed_pipe_ends_it_silently(trees, tmp_path):
     run, data = trees
     many = tmp_path / "many.csv"

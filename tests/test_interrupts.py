@@ -29,7 +29,7 @@ from cli import (
 
 from mlp_cli import metrics
 from mlp_cli.errors import DataError
-from mlp_cli.interrupts import SIGNALS, Interrupts, Signalled, unfinished
+from mlp_cli.interrupts import AGAIN_SECONDS, SIGNALS, Interrupts, Signalled, unfinished
 from mlp_cli.runs import files
 from mlp_cli.runs.directory import RunDirectory
 
@@ -261,6 +261,7 @@ def test_when_all_is_said_nothing_changes_any_more(process, given, code):
         signal.raise_signal(number)
     assert process.interrupts.received is None
     assert process.events.empty()
+    time.sleep(2 * AGAIN_SECONDS)
     signal.raise_signal(signal.SIGINT)
     assert process.next() == code
 
@@ -269,6 +270,7 @@ def test_a_second_ctrl_c(process):
     process.interrupts.working(lambda: None)
     signal.raise_signal(signal.SIGINT)
     assert process.events.empty()
+    time.sleep(2 * AGAIN_SECONDS)
     signal.raise_signal(signal.SIGINT)
     assert process.next() == 130
 
@@ -397,7 +399,8 @@ def test_a_full_disk_behind_stdout(trees, tmp_path):
             done = finish(start(*arguments, stdout=full))
             assert done.code == 5
             assert done.err.splitlines() == [
-                "System error: [Errno 28] No space left on device. Check free space and permissions"
+                "System error: standard output cannot be written, [Errno 28] No space left on device. "
+                "Check free space and permissions"
             ]
 
 
@@ -433,3 +436,14 @@ def test_control_characters_reach_no_terminal(tmp_path):
         assert not [c for c in done.out + done.err if not c.isprintable() and c != "\n"], arguments
     # and JSON says the same names as before
     assert set(good("eval", run, "--json").json["confusion"]["classes"]) == set(evil[:2])
+
+
+def test_a_doubled_ctrl_c_is_one(trees, tmp_path):
+    """Programs that pass Ctrl-C on to their children send it a second time: it still saves."""
+    process = start("train", trees, "training.epochs=100000", "--out", tmp_path / "run")
+    next(line for line in process.stderr if line.startswith("epoch 2 "))
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.code == 130
+    assert done.err.splitlines()[-1].startswith("Interrupted: saved at step ")

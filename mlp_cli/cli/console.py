@@ -29,6 +29,13 @@ def complain(text: str) -> None:
         pass
 
 
+def discard(stream) -> None:
+    """Point a stream at nothing, so that what Python still holds of it can be flushed."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+
+
 class Console:
     """`quiet` leaves only warnings and errors on stderr, and all results; `as_json` keeps stdout for JSON."""
 
@@ -74,8 +81,13 @@ class Console:
             self._write(sys.stdout, _harmless_json(to_json(record)) + "\n")
 
     def _write(self, stream, text: str) -> None:
-        stream.write(text)
-        stream.flush()
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            if stream is sys.stdout:
+                raise
+            discard(stream)  # what nobody can read of stderr is no reason to leave out the result
 
 
 class TrainingConsole(Console):
@@ -86,9 +98,7 @@ class TrainingConsole(Console):
             stream.write(text)
             stream.flush()
         except OSError:
-            # a closed pipe or a full disk: point the stream at nothing and go on
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, stream.fileno())
+            discard(stream)  # a closed pipe or a full disk
 
 
 def width(text: str) -> int:

@@ -7,7 +7,7 @@ import sys
 import click
 
 import mlp_cli
-from mlp_cli.cli.console import complain
+from mlp_cli.cli.console import complain, discard
 from mlp_cli.errors import MlpError, SystemFault, shortage
 from mlp_cli.interrupts import Interrupts
 from mlp_cli.wording import quoted
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None, interrupts: Interrupts | None = Non
     try:
         return _run(arguments, interrupts)
     except BrokenPipeError:
-        _discard_stdout()
+        discard(sys.stdout)
         return PIPE_CLOSED
     except KeyboardInterrupt:
         complain("Interrupted.")
@@ -123,7 +123,9 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
             complain(str(fault))
             return fault.exit_code
         if isinstance(error, OSError):
-            complain(f"System error: {error}. Check free space and permissions")
+            # files are named by whoever opens them, but not what was open before us
+            where = "" if error.filename else "standard output cannot be written, "
+            complain(f"System error: {where}{error}. Check free space and permissions")
             return SystemFault.exit_code
         if os.environ.get(DEBUG):
             raise
@@ -145,9 +147,3 @@ def _invoke(arguments: list[str] | None, interrupts: Interrupts) -> int:
         return code if isinstance(code, int) else 0
     finally:
         interrupts.over()
-
-
-def _discard_stdout() -> None:
-    """Point stdout at nothing, so that Python does not fail again when it flushes at exit."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())

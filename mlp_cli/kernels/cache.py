@@ -90,7 +90,7 @@ class Cache:
         """
         try:
             require_trusted_folder(self.folder)
-            with os.fdopen(opening.regular(self.path), "rb") as file:
+            with opening.read_own(self.path) as file:
                 require_trusted(self.path, os.fstat(file.fileno()))
                 content = file.read()
                 self._note_use(file.fileno())

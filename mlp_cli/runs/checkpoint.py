@@ -116,7 +116,7 @@ def _digest_position(header: bytes, digest: str) -> int | None:
 def _load(path: Path) -> tuple[bytes, bytes]:
     """The first bytes of the file up to the end of its header, and all of them."""
     try:
-        with os.fdopen(opening.regular(path), "rb") as file:
+        with opening.read_own(path) as file:
             size = os.fstat(file.fileno()).st_size
             header = _load_header(path, file, size)
             file.seek(0)

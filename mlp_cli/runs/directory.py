@@ -130,7 +130,7 @@ class RunDirectory:
         """What summary.json says, which anybody may have edited; None where it says nothing. Raises CheckpointError for
         a link or anything else but a file in its place."""
         try:
-            with os.fdopen(opening.regular(self.summary_path), "rb") as file:
+            with opening.read_own(self.summary_path) as file:
                 return json.loads(file.read(_LARGEST_SUMMARY))
         except opening.NotAFile as error:
             raise CheckpointError(f"{self.summary_path}: cannot read it: {error.strerror}; {error.remedy}") from error
@@ -265,6 +265,11 @@ class RunDirectory:
                 self._lie_in(replacement.place(self.home))
                 self._refuse_unless_free(True)
                 self._acquire(warn)
+                if resume:
+                    warn(
+                        f"{self.home}: going on with the run that is to replace the one there; to go on with that one "
+                        f"instead, delete {self.path} first"
+                    )
             if force:
                 self._delete_run()
             self.delete(self.leftovers())

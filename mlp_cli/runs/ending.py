@@ -61,7 +61,7 @@ def recorded(run: RunDirectory, warn: Callable[[str], None]) -> Iterator[Ending]
 def read(path: Path) -> Ending | None:
     """The record of a run directory; None where there is none, or it is not one that `recorded` wrote."""
     try:
-        with os.fdopen(opening.regular(RunDirectory(path).state_path), "rb") as file:
+        with opening.read_own(RunDirectory(path).state_path) as file:
             found = Ending(**json.loads(file.read(MOST_BYTES)))
     except (OSError, ValueError, TypeError, RecursionError):
         return None

@@ -358,6 +358,8 @@ def _size_of(parts: Iterable[bytes | memoryview]) -> str:
 def _told(path: Path, intent: str) -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:  # nobody reads any more: no fault of the system
+        raise
     except OSError as error:
         remedy = getattr(error, "remedy", None) or _REMEDIES.get(error.errno, "check the disk, or choose another place")
         raise SystemFault(f"{path}: cannot {intent}: {reason(error)}; {remedy}") from error

@@ -139,7 +139,7 @@ class History:
     @contextmanager
     def _reading(self) -> Iterator[BinaryIO | None]:
         try:
-            file = os.fdopen(opening.regular(self.path), "rb")
+            file = opening.read_own(self.path)
         except FileNotFoundError:
             yield None
             return

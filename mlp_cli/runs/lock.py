@@ -87,7 +87,7 @@ def is_blank(path: Path) -> bool:
 
 
 def _beginning(path: Path) -> bytes:
-    with os.fdopen(opening.regular(path), "rb") as file:
+    with opening.read_own(path) as file:
         return file.read(_MOST_READ)
 
 
