@@ -7,6 +7,7 @@ import re
 import select
 import subprocess
 import sys
+from shlex import quote
 
 import pytest
 from cli import (
@@ -106,7 +107,7 @@ def test_force_replaces_the_run(trees, tmp_path):
     good("train", trees, "--out", out)
     done = good("train", trees, "training.epochs=1", "--out", out, "--force")
     assert f"The run that is there stays until this one, which is trained in {out}/replacement, is finished" in done.err
-    assert f"Checkpoint: {out}/checkpoints/best.safetensors" in done.err
+    assert f"Checkpoint: {re.escape(str(out))}/checkpoints/best.safetensors" in done.err
     good("train", trees, "training.epochs=1", "--out", tmp_path / "other")
     assert result(out) == result(tmp_path / "other")
     assert checkpoints(out) == checkpoints(tmp_path / "other")
@@ -304,6 +305,7 @@ def test_relative_paths_follow_the_file_that_wrote_them(tmp_path, monkeypatch):
 
 def test_stdout_has_the_result_and_stderr_the_progress(trees, tmp_path):
     out = tmp_path / "run"
+    place = re.escape(quote(str(out)))
     done = good("train", trees, "--out", out)
     progress = re.sub(r"rate 0.02  [\d,]+ samples/s", "rate 0.02  N samples/s", done.err)
     progress = re.sub(r"in \d+\.\d s", "in T s", progress)
@@ -315,7 +317,7 @@ Rows: train 36, validation 12, test 12; 3 inputs
   layers.0  dense  tanh        3 -> 4          16             12
   layers.1  dense  softmax     4 -> 3          15             12
   total                                        31             24
-Run directory: {out}
+Run directory: {re.escape(str(out))}
 1 thread, 8 rows a step
 epoch 1  train: {numbers}  validation: {numbers}  rate 0.02  N samples/s
 epoch 2  train: {numbers}  validation: {numbers}  rate 0.02  N samples/s
@@ -323,8 +325,8 @@ epoch 3  train: {numbers}  validation: {numbers}  rate 0.02  N samples/s
 Done: all 3 epochs are done, 15 steps in T s
 (The best epoch on the validation rows is \\d; its parameters are the result
 )?
-Checkpoint: {out}/checkpoints/best.safetensors
-Next: mlp eval {out}    or    mlp predict {out} FILE
+Checkpoint: {re.escape(str(out))}/checkpoints/best.safetensors
+Next: mlp eval {place}    or    mlp predict {place} FILE
 """
     assert re.fullmatch(expected, progress), progress
     lines = done.out.splitlines()

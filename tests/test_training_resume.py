@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from shlex import quote
 
 import numpy as np
 import pytest
@@ -163,7 +164,8 @@ def test_interruption_at_the_end_of_an_epoch(tmp_path):
     done = mlp("train", config, "--out", out, when=signal_at("epoch 2 "))
     assert done.code == 130
     assert done.err.splitlines()[-1] == (
-        f"Interrupted: saved at step 10, in epoch 3; go on with: mlp train {out}/config.yaml --out {out} --resume"
+        "Interrupted: saved at step 10, in epoch 3; "
+        f"go on with: mlp train {quote(f'{out}/config.yaml')} --out {quote(str(out))} --resume"
     )
     assert "epoch 2 " in done.err
     assert len(epochs(out)) == 2

@@ -2,6 +2,7 @@
 
 import errno
 import signal
+from shlex import quote
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_the_last_save_is_exit_5_and_says_how_to_go_on(trees, tmp_path, door):
     assert done.code == 5
     assert done.err.splitlines()[-1].endswith(
         "needed): disk quota exceeded; free some of your quota, "
-        f"then go on with: mlp train {out}/config.yaml --out {out} --resume"
+        f"then go on with: mlp train {quote(f'{out}/config.yaml')} --out {quote(str(out))} --resume"
     )
     assert RunDirectory(out).newest_valid().meta["position"]["step"] == 25
     assert not (out / "summary.json").exists()
