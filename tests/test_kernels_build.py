@@ -12,8 +12,6 @@ from mlp_cli.kernels.jit import ENTRIES, kernel
 from mlp_cli.kernels.lanes import intrinsic, lanes_of, load, pointer_to, vload, vmul, vstore
 from mlp_cli.kernels.library import Library
 
-pytestmark = pytest.mark.smoke
-
 both_types = pytest.mark.parametrize("dtype", DTYPES)
 
 
