@@ -5,6 +5,7 @@ for every level above it.
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import pkgutil
@@ -195,6 +196,7 @@ def main() -> None:
     """
     with contextlib.suppress(RuntimeError):  # no more threads are allowed
         threading.Thread(target=_end_with_stdin, daemon=True).start()
+    gc.disable()  # of what the compiler makes, little becomes garbage before it ends: a tenth of the time, for 80 MB
     try:
         code = machine_code(sys.argv[1])
     except Exception as error:
@@ -202,3 +204,5 @@ def main() -> None:
             raise
         sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
     sys.stdout.buffer.write(code)
+    sys.stdout.flush()
+    os._exit(0)  # to take apart what is left would take as long as the collector did
